@@ -1,0 +1,46 @@
+//! What is wrong with a text, where, why, and what to do: the data. How it is drawn for a terminal is in `render`.
+
+use std::sync::Arc;
+
+/// A text and the name people know it by.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The path as the person gave it.
+    pub name: Arc<str>,
+    /// The whole text.
+    pub text: Arc<str>,
+}
+
+/// A part of a source, in bytes; line and column are computed when printing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// First byte.
+    pub start: usize,
+    /// One past the last byte.
+    pub end: usize,
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Nothing runs.
+    Error,
+    /// Something to look at; the runbook can run.
+    Warning,
+}
+
+/// One problem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// `LB014`: stable, each explained in the language reference.
+    pub code: &'static str,
+    /// How bad.
+    pub severity: Severity,
+    /// What is wrong, with the value in it.
+    pub message: String,
+    /// Where.
+    pub span: Span,
+    /// What to do now.
+    pub help: Option<String>,
+}

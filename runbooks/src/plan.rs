@@ -1,0 +1,153 @@
+//! A checked runbook bound to an inventory, a mode and inputs: what a run executes. Stored once, canonical, named by digest.
+//! How it is made from text is in `planning`; what it means at run time is the engine's.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::catalog::Touch;
+use crate::names::StepId;
+
+/// Version of the stored form.
+pub const PLAN_FORMAT: u16 = 1;
+
+/// Most steps of an expanded plan.
+pub const PLAN_STEPS_MAX: usize = 100_000;
+
+/// What a run executes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`PLAN_FORMAT`].
+    pub format: u16,
+    /// Name of the runbook.
+    pub runbook: String,
+    /// What people call it.
+    pub title: String,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// What was promised.
+    pub objectives: Objectives,
+    /// `drill`, or a mode that the runbook names.
+    pub mode: String,
+    /// Every input with its value, defaults filled in.
+    pub inputs: BTreeMap<String, Value>,
+    /// What happens when a step fails, unless the step says otherwise.
+    pub on_failure: OnFailure,
+    /// Longest time of the whole run, in milliseconds.
+    pub deadline_ms: Option<u64>,
+    /// Steps in an order in which each comes after what it needs; ties keep the order of the file.
+    pub steps: Vec<PlanStep>,
+    /// Steps that run once when the run is about to end, in the same kind of order.
+    pub finally: Vec<PlanStep>,
+    /// The resources gripped, by name, with what pins them.
+    pub resources: BTreeMap<String, Value>,
+    /// Digest of the canonical structure: steps, expressions and step versions. 64 hexadecimal digits.
+    pub structure: String,
+    /// Digest of structure plus resources, inputs and mode. 64 hexadecimal digits.
+    pub binding: String,
+}
+
+/// RTO and RPO, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Objectives {
+    /// Recovery time objective.
+    pub rto_ms: Option<u64>,
+    /// Recovery point objective.
+    pub rpo_ms: Option<u64>,
+}
+
+/// What a failure leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// A person decides.
+    #[default]
+    Hold,
+    /// What is known done is undone, in reverse order.
+    Undo,
+    /// Nothing more is started; what is done stays.
+    Abort,
+}
+
+/// How often and how far apart attempts are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// Attempts in all, the first included: 1 means no retry.
+    pub attempts: u32,
+    /// Wait before the second attempt, doubled each time.
+    pub backoff_min_ms: u64,
+    /// Longest wait.
+    pub backoff_max_ms: u64,
+}
+
+/// What unwinding does with a step that is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum UndoRule {
+    /// The step type's own undo.
+    #[default]
+    Default,
+    /// Leave its effect.
+    Never,
+}
+
+/// Whether the run can be turned back once this step has begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Return {
+    /// It can.
+    #[default]
+    Possible,
+    /// Once its intent is journaled, undo and abort become hold.
+    NoReturn,
+}
+
+/// One step, checked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanStep {
+    /// Its name.
+    pub id: StepId,
+    /// Its step type.
+    #[serde(rename = "type")]
+    pub step_type: String,
+    /// The step type's behaviour version when planned.
+    pub version: u16,
+    /// Parameters as written: scalars may hold `${{ }}`.
+    pub with: Value,
+    /// Steps that must be done, or skipped by their own `if`, before this one starts.
+    pub needs: Vec<StepId>,
+    /// Expression; the step is skipped where it is false.
+    #[serde(rename = "if")]
+    pub condition: Option<String>,
+    /// Expressions over the run so far and this step's own outputs; where one is false the step is rejected.
+    pub asserts: Vec<String>,
+    /// Longest time of one attempt, in milliseconds.
+    pub timeout_ms: u64,
+    /// Attempts and waits.
+    pub retry: Retry,
+    /// What unwinding does.
+    pub undo: UndoRule,
+    /// Overrides the run's rule.
+    pub on_failure: Option<OnFailure>,
+    /// Whether the run can be turned back after it.
+    pub point_of_no_return: Return,
+    /// What it grips.
+    pub touches: Vec<Touch>,
+    /// What would happen, in one sentence.
+    pub preview: String,
+    /// Line in the runbook, counted from 1, for messages.
+    pub line: u32,
+}
+
+impl Plan {
+    /// A step of the main part or of `finally`.
+    #[must_use]
+    pub fn step(&self, id: &StepId) -> Option<&PlanStep> {
+        self.steps.iter().chain(&self.finally).find(|step| step.id == *id)
+    }
+}
