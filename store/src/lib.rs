@@ -2,6 +2,23 @@
 //!
 //! This crate knows no step and no run: a record is bytes. What a log means is decided in `lifeboat-engine`.
 
+#![cfg_attr(
+    test,
+    expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")
+)]
+
+mod chain;
+#[cfg(any(test, feature = "test-support"))]
+mod faulty;
+mod leases;
+mod memory;
+
+pub use chain::{chain_after, chain_start};
+#[cfg(any(test, feature = "test-support"))]
+pub use faulty::{Fault, FaultyStore};
+pub use leases::{BootClock, LeaseClock, ManualClock};
+pub use memory::MemoryStore;
+
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -24,8 +41,16 @@ impl LogId {
     pub fn new(name: &str) -> Result<Self, StoreError> {
         let fits = !name.is_empty()
             && name.len() <= LOG_ID_BYTES_MAX
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_./:".contains(&b));
-        if fits { Ok(Self(name.into())) } else { Err(StoreError::BadLogId { name: name.chars().take(LOG_ID_BYTES_MAX).collect() }) }
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_./:".contains(&b));
+        if fits {
+            Ok(Self(name.into()))
+        } else {
+            Err(StoreError::BadLogId {
+                name: name.chars().take(LOG_ID_BYTES_MAX).collect(),
+            })
+        }
     }
 
     /// The name as text.
@@ -61,6 +86,15 @@ pub const RECORD_BYTES_MAX: usize = 1024 * 1024;
 /// Largest value of [`Store::keep`].
 pub const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Largest commit: all its records together. It bounds what one caller can make the others wait for.
+pub const COMMIT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Most logs that one commit may name.
+pub const COMMIT_LOGS_MAX: usize = 1024;
+
+/// Most bytes of records on one page; a page ends early rather than pass it. Any single record fits.
+pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// SHA-256 of a kept value, or of a chain of records.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
@@ -76,7 +110,11 @@ impl Digest {
     /// Reads 64 lower-case hexadecimal digits.
     #[must_use]
     pub fn parse(hex: &str) -> Option<Self> {
-        if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        if hex.len() != 64
+            || !hex
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        {
             return None;
         }
         let mut out = [0u8; 32];
@@ -106,6 +144,49 @@ pub struct Commit {
     pub expect: Vec<(LogId, Seq)>,
     /// Records added to the end of each log, in this order.
     pub append: Vec<(LogId, Vec<Record>)>,
+}
+
+impl Commit {
+    /// Checks the limits that hold for every store.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`] names the first limit that is passed.
+    pub fn check_limits(&self) -> Result<(), StoreError> {
+        let logs = self.expect.len().max(self.append.len());
+        if logs > COMMIT_LOGS_MAX {
+            return Err(StoreError::TooLarge {
+                what: "the list of logs of a commit",
+                bytes: logs,
+                limit_bytes: COMMIT_LOGS_MAX,
+            });
+        }
+        let mut bytes = 0;
+        for record in self.append.iter().flat_map(|(_, records)| records) {
+            Self::check_record(record)?;
+            // A record of no bytes still costs a key and a frame.
+            bytes += record.0.len() + 64;
+        }
+        if bytes > COMMIT_BYTES_MAX {
+            return Err(StoreError::TooLarge {
+                what: "a commit",
+                bytes,
+                limit_bytes: COMMIT_BYTES_MAX,
+            });
+        }
+        Ok(())
+    }
+
+    /// Checks one record against [`RECORD_BYTES_MAX`].
+    pub(crate) fn check_record(record: &Record) -> Result<(), StoreError> {
+        if record.0.len() > RECORD_BYTES_MAX {
+            return Err(StoreError::TooLarge {
+                what: "a record",
+                bytes: record.0.len(),
+                limit_bytes: RECORD_BYTES_MAX,
+            });
+        }
+        Ok(())
+    }
 }
 
 /// A part of a log, in order and without gaps.
@@ -205,7 +286,9 @@ pub enum StoreError {
         log: LogId,
     },
     /// The name of a log is not one.
-    #[error("{name:?} is no name for a log: use lower-case letters, digits and -_./: (1 to 200 bytes)")]
+    #[error(
+        "{name:?} is no name for a log: use lower-case letters, digits and -_./: (1 to 200 bytes)"
+    )]
     BadLogId {
         /// What was given.
         name: String,
@@ -279,7 +362,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// the outcome is unknown.
     async fn commit(&self, commit: Commit) -> Result<(), StoreError>;
 
-    /// Records from `from` on, at most `limit`. A log that does not exist is empty.
+    /// Records from `from` on, at most `limit` and at most [`PAGE_BYTES_MAX`] bytes. A log that does not exist is empty.
+    /// The page is the last one where it ends at [`Page::next`].
     ///
     /// # Errors
     /// [`StoreError::Compacted`] where `from` was truncated away; [`StoreError::Damaged`] where the chain does not fit.
@@ -289,7 +373,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// As [`Store::read`].
-    async fn logs(&self, prefix: &str, after: Option<&LogId>, limit: NonZeroU32) -> Result<Vec<LogHead>, StoreError>;
+    async fn logs(
+        &self,
+        prefix: &str,
+        after: Option<&LogId>,
+        limit: NonZeroU32,
+    ) -> Result<Vec<LogHead>, StoreError>;
 
     /// Wakes on changes to logs whose name begins with `prefix`.
     ///
@@ -297,13 +386,15 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Where the store cannot watch any more.
     async fn watch(&self, prefix: &str) -> Result<Changes, StoreError>;
 
-    /// Forgets the records before `before`; `carry` stands for them, and the chain goes on unbroken.
+    /// Forgets the records before `before`, and the chain goes on unbroken. `carry` stands for them: it takes the place
+    /// `before - 1`, which is the log's first place from then on. Nothing happens where `before` is 0.
     ///
     /// # Errors
-    /// As [`Store::commit`].
+    /// [`StoreError::Conflict`] where the log ends before `before`; [`StoreError::Compacted`] where that place is gone
+    /// already; else as [`Store::commit`].
     async fn truncate(&self, log: &LogId, before: Seq, carry: Record) -> Result<(), StoreError>;
 
-    /// Removes a log whole. Its name may be used again, from place 0.
+    /// Removes a log whole; one that does not exist is no error. Its name may be used again, from place 0.
     ///
     /// # Errors
     /// As [`Store::commit`].
@@ -321,11 +412,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// [`StoreError::NoSuchValue`]; [`StoreError::Damaged`] where the bytes do not have this digest.
     async fn kept(&self, digest: &Digest) -> Result<Vec<u8>, StoreError>;
 
-    /// Takes the lease on a log.
+    /// Takes the lease on a log. Its owner may take it again; the earlier grant is lost then.
     ///
     /// # Errors
     /// [`StoreError::Held`] while another owner has it.
-    async fn lease(&self, log: &LogId, owner: &OwnerId, ttl: Duration) -> Result<Lease, StoreError>;
+    async fn lease(&self, log: &LogId, owner: &OwnerId, ttl: Duration)
+    -> Result<Lease, StoreError>;
 
     /// Makes the lease last its full time again from now.
     ///

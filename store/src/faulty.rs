@@ -1,0 +1,191 @@
+//! A store that fails when it is told to, around any other store. Only for tests; it decides nothing about recovery.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::{
+    Changes, Commit, Digest, Lease, LogHead, LogId, OwnerId, Page, Record, Seq, Store, StoreError,
+};
+
+/// What happens to one write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The process dies before anything is written.
+    CrashBefore,
+    /// The write is durable, then the process dies: the caller never hears of it.
+    CrashAfter,
+    /// The disk is full: nothing is written, and the store stops.
+    DiskFull,
+    /// This one write fails without having been applied, and the store goes on. For callers that treat every error as final.
+    RefusedOnce,
+}
+
+#[derive(Debug, Default)]
+struct Faults {
+    /// Writes seen so far.
+    writes: u64,
+    planned: BTreeMap<u64, Fault>,
+    /// Why nothing works any more.
+    stopped: Option<&'static str>,
+}
+
+/// Counts the writes (commit, truncate, remove, keep) that pass through, and spoils the chosen ones. Clones share the count.
+#[derive(Clone, Debug)]
+pub struct FaultyStore<S> {
+    inner: S,
+    faults: Arc<Mutex<Faults>>,
+}
+
+impl<S: Store> FaultyStore<S> {
+    /// Passes everything on until a fault is planned.
+    pub fn new(inner: S) -> Self {
+        Self {
+            inner,
+            faults: Arc::default(),
+        }
+    }
+
+    /// Spoils the write of this number; the first write is 0.
+    #[must_use]
+    pub fn fail_write(self, number: u64, fault: Fault) -> Self {
+        self.plan(number, fault);
+        self
+    }
+
+    /// As [`FaultyStore::fail_write`], on a store that is already in use.
+    pub fn plan(&self, number: u64, fault: Fault) {
+        self.faults().planned.insert(number, fault);
+    }
+
+    /// How many writes were asked for so far, spoilt ones included.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.faults().writes
+    }
+
+    /// Whether a planned fault has stopped this store.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.faults().stopped.is_some()
+    }
+
+    /// The store below, as the next process finds it.
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    fn faults(&self) -> std::sync::MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> Result<(), StoreError> {
+        self.faults()
+            .stopped
+            .map_or(Ok(()), |why| Err(StoreError::Poisoned(why.into())))
+    }
+
+    fn next_fault(&self) -> Result<Option<Fault>, StoreError> {
+        self.running()?;
+        let mut faults = self.faults();
+        let number = faults.writes;
+        faults.writes += 1;
+        Ok(faults.planned.remove(&number))
+    }
+
+    fn stop(&self, why: &'static str) -> StoreError {
+        self.faults().stopped = Some(why);
+        StoreError::Poisoned(why.into())
+    }
+
+    async fn write<T>(
+        &self,
+        write: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        match self.next_fault()? {
+            None => write.await,
+            Some(Fault::CrashBefore) => Err(self.stop("crashed before the write")),
+            Some(Fault::CrashAfter) => {
+                write.await?;
+                Err(self.stop("crashed after the write"))
+            }
+            Some(Fault::DiskFull) => {
+                self.stop("the disk was full");
+                Err(StoreError::DiskFull {
+                    folder: "the faulty store".into(),
+                })
+            }
+            Some(Fault::RefusedOnce) => Err(StoreError::Io {
+                action: "writing to the faulty store".into(),
+                source: std::io::Error::other("planned fault"),
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl<S: Store> Store for FaultyStore<S> {
+    async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
+        self.write(self.inner.commit(commit)).await
+    }
+
+    async fn read(&self, log: &LogId, from: Seq, limit: NonZeroU32) -> Result<Page, StoreError> {
+        self.running()?;
+        self.inner.read(log, from, limit).await
+    }
+
+    async fn logs(
+        &self,
+        prefix: &str,
+        after: Option<&LogId>,
+        limit: NonZeroU32,
+    ) -> Result<Vec<LogHead>, StoreError> {
+        self.running()?;
+        self.inner.logs(prefix, after, limit).await
+    }
+
+    async fn watch(&self, prefix: &str) -> Result<Changes, StoreError> {
+        self.running()?;
+        self.inner.watch(prefix).await
+    }
+
+    async fn truncate(&self, log: &LogId, before: Seq, carry: Record) -> Result<(), StoreError> {
+        self.write(self.inner.truncate(log, before, carry)).await
+    }
+
+    async fn remove(&self, log: &LogId) -> Result<(), StoreError> {
+        self.write(self.inner.remove(log)).await
+    }
+
+    async fn keep(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        self.write(self.inner.keep(bytes)).await
+    }
+
+    async fn kept(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        self.running()?;
+        self.inner.kept(digest).await
+    }
+
+    async fn lease(
+        &self,
+        log: &LogId,
+        owner: &OwnerId,
+        ttl: Duration,
+    ) -> Result<Lease, StoreError> {
+        self.running()?;
+        self.inner.lease(log, owner, ttl).await
+    }
+
+    async fn renew(&self, lease: &Lease) -> Result<(), StoreError> {
+        self.running()?;
+        self.inner.renew(lease).await
+    }
+
+    async fn release(&self, lease: Lease) -> Result<(), StoreError> {
+        self.running()?;
+        self.inner.release(lease).await
+    }
+}

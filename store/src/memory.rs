@@ -1,0 +1,276 @@
+//! The store that keeps everything in memory: what the contract means, in the fewest words. Nothing here survives the process.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::chain::{chain_after, chain_start};
+use crate::leases::{BootClock, LeaseClock, LeaseTable};
+use crate::{
+    Changes, Commit, Digest, KEPT_BYTES_MAX, Lease, LogHead, LogId, OwnerId, PAGE_BYTES_MAX, Page,
+    Record, Seq, Store, StoreError,
+};
+
+/// A store in memory. Clones share their content, so a test can start a second engine on what the first one left.
+#[derive(Clone, Debug)]
+pub struct MemoryStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+    leases: LeaseTable,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    logs: BTreeMap<LogId, MemoryLog>,
+    kept: HashMap<Digest, Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct MemoryLog {
+    first: Seq,
+    /// Each record with the chain's hash after it.
+    records: VecDeque<(Record, Digest)>,
+    chain: Digest,
+}
+
+impl MemoryLog {
+    fn next(&self) -> Seq {
+        Seq(self.first.0 + self.records.len() as u64)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryStore {
+    /// An empty store whose leases follow the system's boot clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_clock(Arc::new(BootClock))
+    }
+
+    /// An empty store whose leases follow `clock`.
+    #[must_use]
+    pub fn with_clock(clock: Arc<dyn LeaseClock>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::default(),
+                changed: watch::Sender::new(0),
+                leases: LeaseTable::new(clock),
+            }),
+        }
+    }
+
+    /// Forgets all leases, as happens where the store itself proves that the old process is dead.
+    #[cfg(any(test, feature = "test-support"))]
+    pub fn forget_leases(&self) {
+        self.shared.leases.forget();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn announce(&self) {
+        self.shared.changed.send_modify(|count| *count += 1);
+    }
+}
+
+impl State {
+    fn next_of(&self, log: &LogId) -> Seq {
+        self.logs.get(log).map_or(Seq(0), MemoryLog::next)
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
+        commit.check_limits()?;
+        {
+            let mut state = self.state();
+            for (log, expected) in &commit.expect {
+                let found = state.next_of(log);
+                if found != *expected {
+                    return Err(StoreError::Conflict {
+                        log: log.clone(),
+                        expected: *expected,
+                        found,
+                    });
+                }
+            }
+            for (id, records) in commit.append {
+                if records.is_empty() {
+                    continue;
+                }
+                let start = chain_start(&id);
+                let log = state.logs.entry(id).or_insert_with(|| MemoryLog {
+                    first: Seq(0),
+                    records: VecDeque::new(),
+                    chain: start,
+                });
+                for record in records {
+                    log.chain = chain_after(&log.chain, &record);
+                    log.records.push_back((record, log.chain));
+                }
+            }
+        }
+        self.announce();
+        Ok(())
+    }
+
+    async fn read(&self, log: &LogId, from: Seq, limit: NonZeroU32) -> Result<Page, StoreError> {
+        let state = self.state();
+        let Some(found) = state.logs.get(log) else {
+            return Ok(Page {
+                records: Vec::new(),
+                next: Seq(0),
+                chain: chain_start(log),
+            });
+        };
+        if from < found.first {
+            return Err(StoreError::Compacted {
+                log: log.clone(),
+                first: found.first,
+            });
+        }
+        let skip = usize::try_from(from.0 - found.first.0).unwrap_or(usize::MAX);
+        let mut page = Page {
+            records: Vec::new(),
+            next: found.next(),
+            chain: found.chain,
+        };
+        let mut bytes = 0;
+        for (place, (record, chain)) in (from.0..)
+            .zip(found.records.iter().skip(skip))
+            .take(limit.get() as usize)
+        {
+            if bytes + record.0.len() > PAGE_BYTES_MAX {
+                break;
+            }
+            bytes += record.0.len();
+            page.records.push((Seq(place), record.clone()));
+            page.chain = *chain;
+        }
+        Ok(page)
+    }
+
+    async fn logs(
+        &self,
+        prefix: &str,
+        after: Option<&LogId>,
+        limit: NonZeroU32,
+    ) -> Result<Vec<LogHead>, StoreError> {
+        let state = self.state();
+        let heads = state.logs.iter().filter(|(log, _)| {
+            log.as_str().starts_with(prefix) && after.is_none_or(|after| *log > after)
+        });
+        let heads = heads.map(|(log, found)| LogHead {
+            log: log.clone(),
+            first: found.first,
+            next: found.next(),
+            chain: found.chain,
+        });
+        Ok(heads.take(limit.get() as usize).collect())
+    }
+
+    async fn watch(&self, _prefix: &str) -> Result<Changes, StoreError> {
+        Ok(Changes::new(self.shared.changed.subscribe()))
+    }
+
+    async fn truncate(&self, log: &LogId, before: Seq, carry: Record) -> Result<(), StoreError> {
+        Commit::check_record(&carry)?;
+        {
+            let mut state = self.state();
+            let next = state.next_of(log);
+            if before > next {
+                return Err(StoreError::Conflict {
+                    log: log.clone(),
+                    expected: before,
+                    found: next,
+                });
+            }
+            let (Some(found), Some(place)) = (state.logs.get_mut(log), before.0.checked_sub(1))
+            else {
+                return Ok(());
+            };
+            let Some(gone) = place.checked_sub(found.first.0) else {
+                return Err(StoreError::Compacted {
+                    log: log.clone(),
+                    first: found.first,
+                });
+            };
+            found
+                .records
+                .drain(..usize::try_from(gone).unwrap_or(usize::MAX));
+            found.first = Seq(place);
+            if let Some(first) = found.records.front_mut() {
+                first.0 = carry;
+            }
+        }
+        self.announce();
+        Ok(())
+    }
+
+    async fn remove(&self, log: &LogId) -> Result<(), StoreError> {
+        self.state().logs.remove(log);
+        self.announce();
+        Ok(())
+    }
+
+    async fn keep(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        if bytes.len() > KEPT_BYTES_MAX {
+            return Err(StoreError::TooLarge {
+                what: "a kept value",
+                bytes: bytes.len(),
+                limit_bytes: KEPT_BYTES_MAX,
+            });
+        }
+        let digest = Digest::of(bytes);
+        self.state()
+            .kept
+            .entry(digest)
+            .or_insert_with(|| bytes.to_vec());
+        Ok(digest)
+    }
+
+    async fn kept(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        self.state()
+            .kept
+            .get(digest)
+            .cloned()
+            .ok_or(StoreError::NoSuchValue(*digest))
+    }
+
+    async fn lease(
+        &self,
+        log: &LogId,
+        owner: &OwnerId,
+        ttl: Duration,
+    ) -> Result<Lease, StoreError> {
+        self.shared.leases.take(log, owner, ttl)
+    }
+
+    async fn renew(&self, lease: &Lease) -> Result<(), StoreError> {
+        self.shared.leases.renew(lease)
+    }
+
+    async fn release(&self, lease: Lease) -> Result<(), StoreError> {
+        self.shared.leases.release(&lease);
+        Ok(())
+    }
+}
