@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod diagnostic;
 pub mod duration;
+pub mod expr;
 pub mod names;
 pub mod plan;
 
