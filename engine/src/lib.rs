@@ -1,1 +1,26 @@
-//! Placeholder.
+//! Durable execution of plans: deciding (pure: `journal`, `run`, `next`, `retry`) and driving (thin: `executor`, `resume`).
+//! What a step does to the world is in `lifeboat-steps`; how bytes are kept is in `lifeboat-store`.
+
+pub mod approval;
+pub mod clock;
+pub mod context;
+pub mod evidence;
+pub mod inventory;
+pub mod journal;
+pub mod measure;
+pub mod registry;
+pub mod run;
+pub mod secret;
+pub mod step;
+
+pub use clock::Clock;
+pub use context::{ReadContext, StepContext};
+pub use evidence::Evidence;
+pub use inventory::Inventory;
+pub use journal::{Actor, Entry, Event, RunId};
+pub use lifeboat_runbooks::catalog::Touch;
+pub use lifeboat_runbooks::duration::Period;
+pub use lifeboat_runbooks::names::{Effect, StepId};
+pub use measure::Measure;
+pub use registry::Registry;
+pub use step::{Observation, Readiness, Step, StepError};

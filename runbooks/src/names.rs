@@ -21,7 +21,11 @@ impl StepId {
         let fits = text.len() <= STEP_ID_BYTES_MAX
             && bytes.next().is_some_and(|b| b.is_ascii_lowercase())
             && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        if fits { Ok(Self(text.into())) } else { Err(format!("{text:?} is no step id: use a lower-case letter, then letters, digits and _ (63 at most)")) }
+        if fits {
+            Ok(Self(text.into()))
+        } else {
+            Err(format!("{text:?} is no step id: use a lower-case letter, then letters, digits and _ (63 at most)"))
+        }
     }
 
     /// The id as text.

@@ -28,11 +28,8 @@ mod tests {
     fn the_chain_depends_on_the_name_the_order_and_the_borders_of_records() {
         let (a, b) = (LogId::new("run/a").unwrap(), LogId::new("run/b").unwrap());
         assert_ne!(chain_start(&a), chain_start(&b));
-        let walk = |parts: &[&str]| {
-            parts.iter().fold(chain_start(&a), |chain, part| {
-                chain_after(&chain, &Record(part.as_bytes().to_vec()))
-            })
-        };
+        let walk =
+            |parts: &[&str]| parts.iter().fold(chain_start(&a), |chain, part| chain_after(&chain, &Record(part.as_bytes().to_vec())));
         assert_ne!(walk(&["x", "y"]), walk(&["y", "x"]));
         assert_ne!(walk(&["xy"]), walk(&["x", "y"]));
     }
@@ -41,9 +38,6 @@ mod tests {
     fn the_chain_of_a_known_log_never_changes_between_versions() {
         let log = LogId::new("run/sample").unwrap();
         let chain = chain_after(&chain_start(&log), &Record(b"begun".to_vec()));
-        assert_eq!(
-            chain.to_string(),
-            "f72ebcef9e9578c9b45354dfcbce7fd00fcab90babc681f6e4032396302168b4"
-        );
+        assert_eq!(chain.to_string(), "f72ebcef9e9578c9b45354dfcbce7fd00fcab90babc681f6e4032396302168b4");
     }
 }

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{
-    Changes, Commit, Digest, Lease, LogHead, LogId, OwnerId, Page, Record, Seq, Store, StoreError,
-};
+use crate::{Changes, Commit, Digest, Lease, LogHead, LogId, OwnerId, Page, Record, Seq, Store, StoreError};
 
 /// What happens to one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +41,7 @@ pub struct FaultyStore<S> {
 impl<S: Store> FaultyStore<S> {
     /// Passes everything on until a fault is planned.
     pub fn new(inner: S) -> Self {
-        Self {
-            inner,
-            faults: Arc::default(),
-        }
+        Self { inner, faults: Arc::default() }
     }
 
     /// Spoils the write of this number; the first write is 0.
@@ -83,9 +78,7 @@ impl<S: Store> FaultyStore<S> {
     }
 
     fn running(&self) -> Result<(), StoreError> {
-        self.faults()
-            .stopped
-            .map_or(Ok(()), |why| Err(StoreError::Poisoned(why.into())))
+        self.faults().stopped.map_or(Ok(()), |why| Err(StoreError::Poisoned(why.into())))
     }
 
     fn next_fault(&self) -> Result<Option<Fault>, StoreError> {
@@ -101,10 +94,7 @@ impl<S: Store> FaultyStore<S> {
         StoreError::Poisoned(why.into())
     }
 
-    async fn write<T>(
-        &self,
-        write: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
+    async fn write<T>(&self, write: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         match self.next_fault()? {
             None => write.await,
             Some(Fault::CrashBefore) => Err(self.stop("crashed before the write")),
@@ -114,14 +104,11 @@ impl<S: Store> FaultyStore<S> {
             }
             Some(Fault::DiskFull) => {
                 self.stop("the disk was full");
-                Err(StoreError::DiskFull {
-                    folder: "the faulty store".into(),
-                })
+                Err(StoreError::DiskFull { folder: "the faulty store".into() })
             }
-            Some(Fault::RefusedOnce) => Err(StoreError::Io {
-                action: "writing to the faulty store".into(),
-                source: std::io::Error::other("planned fault"),
-            }),
+            Some(Fault::RefusedOnce) => {
+                Err(StoreError::Io { action: "writing to the faulty store".into(), source: std::io::Error::other("planned fault") })
+            }
         }
     }
 }
@@ -137,12 +124,7 @@ impl<S: Store> Store for FaultyStore<S> {
         self.inner.read(log, from, limit).await
     }
 
-    async fn logs(
-        &self,
-        prefix: &str,
-        after: Option<&LogId>,
-        limit: NonZeroU32,
-    ) -> Result<Vec<LogHead>, StoreError> {
+    async fn logs(&self, prefix: &str, after: Option<&LogId>, limit: NonZeroU32) -> Result<Vec<LogHead>, StoreError> {
         self.running()?;
         self.inner.logs(prefix, after, limit).await
     }
@@ -169,12 +151,7 @@ impl<S: Store> Store for FaultyStore<S> {
         self.inner.kept(digest).await
     }
 
-    async fn lease(
-        &self,
-        log: &LogId,
-        owner: &OwnerId,
-        ttl: Duration,
-    ) -> Result<Lease, StoreError> {
+    async fn lease(&self, log: &LogId, owner: &OwnerId, ttl: Duration) -> Result<Lease, StoreError> {
         self.running()?;
         self.inner.lease(log, owner, ttl).await
     }

@@ -22,10 +22,7 @@ pub struct BootClock;
 impl LeaseClock for BootClock {
     fn now(&self) -> Duration {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        Duration::new(
-            now.tv_sec.try_into().unwrap_or(0),
-            now.tv_nsec.try_into().unwrap_or(0),
-        )
+        Duration::new(now.tv_sec.try_into().unwrap_or(0), now.tv_nsec.try_into().unwrap_or(0))
     }
 }
 
@@ -38,10 +35,7 @@ pub struct ManualClock {
 impl ManualClock {
     /// Moves the clock on.
     pub fn advance(&self, by: Duration) {
-        self.millis.fetch_add(
-            u64::try_from(by.as_millis()).unwrap_or(u64::MAX),
-            Ordering::SeqCst,
-        );
+        self.millis.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 }
 
@@ -68,45 +62,21 @@ pub(crate) struct LeaseTable {
 
 impl LeaseTable {
     pub(crate) fn new(clock: Arc<dyn LeaseClock>) -> Self {
-        Self {
-            clock,
-            grants: Mutex::default(),
-            next_token: AtomicU64::new(1),
-        }
+        Self { clock, grants: Mutex::default(), next_token: AtomicU64::new(1) }
     }
 
-    pub(crate) fn take(
-        &self,
-        log: &LogId,
-        owner: &OwnerId,
-        ttl: Duration,
-    ) -> Result<Lease, StoreError> {
+    pub(crate) fn take(&self, log: &LogId, owner: &OwnerId, ttl: Duration) -> Result<Lease, StoreError> {
         let mut grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now();
         if let Some(grant) = grants.get(log)
             && grant.owner != *owner
             && grant.ends_at > now
         {
-            return Err(StoreError::Held {
-                log: log.clone(),
-                by: grant.owner.0.clone(),
-            });
+            return Err(StoreError::Held { log: log.clone(), by: grant.owner.0.clone() });
         }
         let token = self.next_token.fetch_add(1, Ordering::SeqCst);
-        grants.insert(
-            log.clone(),
-            Grant {
-                owner: owner.clone(),
-                token,
-                ends_at: now.saturating_add(ttl),
-            },
-        );
-        Ok(Lease {
-            log: log.clone(),
-            owner: owner.clone(),
-            ttl,
-            token,
-        })
+        grants.insert(log.clone(), Grant { owner: owner.clone(), token, ends_at: now.saturating_add(ttl) });
+        Ok(Lease { log: log.clone(), owner: owner.clone(), ttl, token })
     }
 
     pub(crate) fn renew(&self, lease: &Lease) -> Result<(), StoreError> {
@@ -117,18 +87,13 @@ impl LeaseTable {
                 grant.ends_at = now.saturating_add(lease.ttl);
                 Ok(())
             }
-            Some(_) | None => Err(StoreError::Lost {
-                log: lease.log.clone(),
-            }),
+            Some(_) | None => Err(StoreError::Lost { log: lease.log.clone() }),
         }
     }
 
     pub(crate) fn release(&self, lease: &Lease) {
         let mut grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
-        if grants
-            .get(&lease.log)
-            .is_some_and(|grant| grant.token == lease.token)
-        {
+        if grants.get(&lease.log).is_some_and(|grant| grant.token == lease.token) {
             grants.remove(&lease.log);
         }
     }
@@ -136,9 +101,6 @@ impl LeaseTable {
     /// Forgets every grant, as a new process does that holds the folder's lock.
     #[cfg(any(test, feature = "test-support"))]
     pub(crate) fn forget(&self) {
-        self.grants
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.grants.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

@@ -2,10 +2,7 @@
 //!
 //! This crate knows no step and no run: a record is bytes. What a log means is decided in `lifeboat-engine`.
 
-#![cfg_attr(
-    test,
-    expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")
-)]
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 mod chain;
 #[cfg(any(test, feature = "test-support"))]
@@ -41,16 +38,8 @@ impl LogId {
     pub fn new(name: &str) -> Result<Self, StoreError> {
         let fits = !name.is_empty()
             && name.len() <= LOG_ID_BYTES_MAX
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_./:".contains(&b));
-        if fits {
-            Ok(Self(name.into()))
-        } else {
-            Err(StoreError::BadLogId {
-                name: name.chars().take(LOG_ID_BYTES_MAX).collect(),
-            })
-        }
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_./:".contains(&b));
+        if fits { Ok(Self(name.into())) } else { Err(StoreError::BadLogId { name: name.chars().take(LOG_ID_BYTES_MAX).collect() }) }
     }
 
     /// The name as text.
@@ -110,11 +99,7 @@ impl Digest {
     /// Reads 64 lower-case hexadecimal digits.
     #[must_use]
     pub fn parse(hex: &str) -> Option<Self> {
-        if hex.len() != 64
-            || !hex
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        {
+        if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
             return None;
         }
         let mut out = [0u8; 32];
@@ -154,11 +139,7 @@ impl Commit {
     pub fn check_limits(&self) -> Result<(), StoreError> {
         let logs = self.expect.len().max(self.append.len());
         if logs > COMMIT_LOGS_MAX {
-            return Err(StoreError::TooLarge {
-                what: "the list of logs of a commit",
-                bytes: logs,
-                limit_bytes: COMMIT_LOGS_MAX,
-            });
+            return Err(StoreError::TooLarge { what: "the list of logs of a commit", bytes: logs, limit_bytes: COMMIT_LOGS_MAX });
         }
         let mut bytes = 0;
         for record in self.append.iter().flat_map(|(_, records)| records) {
@@ -167,11 +148,7 @@ impl Commit {
             bytes += record.0.len() + 64;
         }
         if bytes > COMMIT_BYTES_MAX {
-            return Err(StoreError::TooLarge {
-                what: "a commit",
-                bytes,
-                limit_bytes: COMMIT_BYTES_MAX,
-            });
+            return Err(StoreError::TooLarge { what: "a commit", bytes, limit_bytes: COMMIT_BYTES_MAX });
         }
         Ok(())
     }
@@ -179,11 +156,7 @@ impl Commit {
     /// Checks one record against [`RECORD_BYTES_MAX`].
     pub(crate) fn check_record(record: &Record) -> Result<(), StoreError> {
         if record.0.len() > RECORD_BYTES_MAX {
-            return Err(StoreError::TooLarge {
-                what: "a record",
-                bytes: record.0.len(),
-                limit_bytes: RECORD_BYTES_MAX,
-            });
+            return Err(StoreError::TooLarge { what: "a record", bytes: record.0.len(), limit_bytes: RECORD_BYTES_MAX });
         }
         Ok(())
     }
@@ -286,9 +259,7 @@ pub enum StoreError {
         log: LogId,
     },
     /// The name of a log is not one.
-    #[error(
-        "{name:?} is no name for a log: use lower-case letters, digits and -_./: (1 to 200 bytes)"
-    )]
+    #[error("{name:?} is no name for a log: use lower-case letters, digits and -_./: (1 to 200 bytes)")]
     BadLogId {
         /// What was given.
         name: String,
@@ -373,12 +344,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// As [`Store::read`].
-    async fn logs(
-        &self,
-        prefix: &str,
-        after: Option<&LogId>,
-        limit: NonZeroU32,
-    ) -> Result<Vec<LogHead>, StoreError>;
+    async fn logs(&self, prefix: &str, after: Option<&LogId>, limit: NonZeroU32) -> Result<Vec<LogHead>, StoreError>;
 
     /// Wakes on changes to logs whose name begins with `prefix`.
     ///
@@ -416,8 +382,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`StoreError::Held`] while another owner has it.
-    async fn lease(&self, log: &LogId, owner: &OwnerId, ttl: Duration)
-    -> Result<Lease, StoreError>;
+    async fn lease(&self, log: &LogId, owner: &OwnerId, ttl: Duration) -> Result<Lease, StoreError>;
 
     /// Makes the lease last its full time again from now.
     ///

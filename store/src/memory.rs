@@ -11,8 +11,7 @@ use tokio::sync::watch;
 use crate::chain::{chain_after, chain_start};
 use crate::leases::{BootClock, LeaseClock, LeaseTable};
 use crate::{
-    Changes, Commit, Digest, KEPT_BYTES_MAX, Lease, LogHead, LogId, OwnerId, PAGE_BYTES_MAX, Page,
-    Record, Seq, Store, StoreError,
+    Changes, Commit, Digest, KEPT_BYTES_MAX, Lease, LogHead, LogId, OwnerId, PAGE_BYTES_MAX, Page, Record, Seq, Store, StoreError,
 };
 
 /// A store in memory. Clones share their content, so a test can start a second engine on what the first one left.
@@ -64,13 +63,7 @@ impl MemoryStore {
     /// An empty store whose leases follow `clock`.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn LeaseClock>) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                state: Mutex::default(),
-                changed: watch::Sender::new(0),
-                leases: LeaseTable::new(clock),
-            }),
-        }
+        Self { shared: Arc::new(Shared { state: Mutex::default(), changed: watch::Sender::new(0), leases: LeaseTable::new(clock) }) }
     }
 
     /// Forgets all leases, as happens where the store itself proves that the old process is dead.
@@ -80,10 +73,7 @@ impl MemoryStore {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn announce(&self) {
@@ -106,11 +96,7 @@ impl Store for MemoryStore {
             for (log, expected) in &commit.expect {
                 let found = state.next_of(log);
                 if found != *expected {
-                    return Err(StoreError::Conflict {
-                        log: log.clone(),
-                        expected: *expected,
-                        found,
-                    });
+                    return Err(StoreError::Conflict { log: log.clone(), expected: *expected, found });
                 }
             }
             for (id, records) in commit.append {
@@ -118,11 +104,7 @@ impl Store for MemoryStore {
                     continue;
                 }
                 let start = chain_start(&id);
-                let log = state.logs.entry(id).or_insert_with(|| MemoryLog {
-                    first: Seq(0),
-                    records: VecDeque::new(),
-                    chain: start,
-                });
+                let log = state.logs.entry(id).or_insert_with(|| MemoryLog { first: Seq(0), records: VecDeque::new(), chain: start });
                 for record in records {
                     log.chain = chain_after(&log.chain, &record);
                     log.records.push_back((record, log.chain));
@@ -136,29 +118,15 @@ impl Store for MemoryStore {
     async fn read(&self, log: &LogId, from: Seq, limit: NonZeroU32) -> Result<Page, StoreError> {
         let state = self.state();
         let Some(found) = state.logs.get(log) else {
-            return Ok(Page {
-                records: Vec::new(),
-                next: Seq(0),
-                chain: chain_start(log),
-            });
+            return Ok(Page { records: Vec::new(), next: Seq(0), chain: chain_start(log) });
         };
         if from < found.first {
-            return Err(StoreError::Compacted {
-                log: log.clone(),
-                first: found.first,
-            });
+            return Err(StoreError::Compacted { log: log.clone(), first: found.first });
         }
         let skip = usize::try_from(from.0 - found.first.0).unwrap_or(usize::MAX);
-        let mut page = Page {
-            records: Vec::new(),
-            next: found.next(),
-            chain: found.chain,
-        };
+        let mut page = Page { records: Vec::new(), next: found.next(), chain: found.chain };
         let mut bytes = 0;
-        for (place, (record, chain)) in (from.0..)
-            .zip(found.records.iter().skip(skip))
-            .take(limit.get() as usize)
-        {
+        for (place, (record, chain)) in (from.0..).zip(found.records.iter().skip(skip)).take(limit.get() as usize) {
             if bytes + record.0.len() > PAGE_BYTES_MAX {
                 break;
             }
@@ -169,22 +137,10 @@ impl Store for MemoryStore {
         Ok(page)
     }
 
-    async fn logs(
-        &self,
-        prefix: &str,
-        after: Option<&LogId>,
-        limit: NonZeroU32,
-    ) -> Result<Vec<LogHead>, StoreError> {
+    async fn logs(&self, prefix: &str, after: Option<&LogId>, limit: NonZeroU32) -> Result<Vec<LogHead>, StoreError> {
         let state = self.state();
-        let heads = state.logs.iter().filter(|(log, _)| {
-            log.as_str().starts_with(prefix) && after.is_none_or(|after| *log > after)
-        });
-        let heads = heads.map(|(log, found)| LogHead {
-            log: log.clone(),
-            first: found.first,
-            next: found.next(),
-            chain: found.chain,
-        });
+        let heads = state.logs.iter().filter(|(log, _)| log.as_str().starts_with(prefix) && after.is_none_or(|after| *log > after));
+        let heads = heads.map(|(log, found)| LogHead { log: log.clone(), first: found.first, next: found.next(), chain: found.chain });
         Ok(heads.take(limit.get() as usize).collect())
     }
 
@@ -198,25 +154,15 @@ impl Store for MemoryStore {
             let mut state = self.state();
             let next = state.next_of(log);
             if before > next {
-                return Err(StoreError::Conflict {
-                    log: log.clone(),
-                    expected: before,
-                    found: next,
-                });
+                return Err(StoreError::Conflict { log: log.clone(), expected: before, found: next });
             }
-            let (Some(found), Some(place)) = (state.logs.get_mut(log), before.0.checked_sub(1))
-            else {
+            let (Some(found), Some(place)) = (state.logs.get_mut(log), before.0.checked_sub(1)) else {
                 return Ok(());
             };
             let Some(gone) = place.checked_sub(found.first.0) else {
-                return Err(StoreError::Compacted {
-                    log: log.clone(),
-                    first: found.first,
-                });
+                return Err(StoreError::Compacted { log: log.clone(), first: found.first });
             };
-            found
-                .records
-                .drain(..usize::try_from(gone).unwrap_or(usize::MAX));
+            found.records.drain(..usize::try_from(gone).unwrap_or(usize::MAX));
             found.first = Seq(place);
             if let Some(first) = found.records.front_mut() {
                 first.0 = carry;
@@ -234,34 +180,18 @@ impl Store for MemoryStore {
 
     async fn keep(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         if bytes.len() > KEPT_BYTES_MAX {
-            return Err(StoreError::TooLarge {
-                what: "a kept value",
-                bytes: bytes.len(),
-                limit_bytes: KEPT_BYTES_MAX,
-            });
+            return Err(StoreError::TooLarge { what: "a kept value", bytes: bytes.len(), limit_bytes: KEPT_BYTES_MAX });
         }
         let digest = Digest::of(bytes);
-        self.state()
-            .kept
-            .entry(digest)
-            .or_insert_with(|| bytes.to_vec());
+        self.state().kept.entry(digest).or_insert_with(|| bytes.to_vec());
         Ok(digest)
     }
 
     async fn kept(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
-        self.state()
-            .kept
-            .get(digest)
-            .cloned()
-            .ok_or(StoreError::NoSuchValue(*digest))
+        self.state().kept.get(digest).cloned().ok_or(StoreError::NoSuchValue(*digest))
     }
 
-    async fn lease(
-        &self,
-        log: &LogId,
-        owner: &OwnerId,
-        ttl: Duration,
-    ) -> Result<Lease, StoreError> {
+    async fn lease(&self, log: &LogId, owner: &OwnerId, ttl: Duration) -> Result<Lease, StoreError> {
         self.shared.leases.take(log, owner, ttl)
     }
 

@@ -94,7 +94,8 @@ fn syntax_problem(text: &str, errors: &cel::ParseErrors) -> Problem {
     let at = (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     let help = single_equals(text).then_some("write == to compare");
     let message = first.msg.split(" expecting ").next().unwrap_or_default();
-    let message = message.strip_prefix("Syntax error: ").unwrap_or(message).trim().replace("'<EOF>'", "the end").replace("<EOF>", "the end");
+    let message =
+        message.strip_prefix("Syntax error: ").unwrap_or(message).trim().replace("'<EOF>'", "the end").replace("<EOF>", "the end");
     Problem { at, message: format!("this is no expression: {message}"), help }
 }
 
@@ -125,7 +126,9 @@ fn walk(root: &IdedExpr, steps: &mut Option<BTreeSet<String>>) -> Result<(), (u6
         let mut push = |expr, inside_comprehension| todo.push(Visit { expr, depth: depth + 1, inside_comprehension });
         match &expr.expr {
             Expr::Unspecified => return Err((expr.id, "this is no expression".to_owned())),
-            Expr::Struct(literal) => return Err((expr.id, format!("there is no type `{}` to make a value of", literal.type_name))),
+            Expr::Struct(literal) => {
+                return Err((expr.id, format!("there is no type `{}` to make a value of", literal.type_name)));
+            }
             Expr::Literal(_) => {}
             Expr::Ident(name) => {
                 if name == "steps" {
@@ -165,7 +168,9 @@ fn walk(root: &IdedExpr, steps: &mut Option<BTreeSet<String>>) -> Result<(), (u6
                             push(&pair.key, inside_comprehension);
                             push(&pair.value, inside_comprehension);
                         }
-                        EntryExpr::StructField(_) => return Err((entry.id, "this is no map entry".to_owned())),
+                        EntryExpr::StructField(_) => {
+                            return Err((entry.id, "this is no map entry".to_owned()));
+                        }
                     }
                 }
             }

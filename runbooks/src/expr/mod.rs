@@ -141,7 +141,10 @@ mod tests {
         let steps = BTreeMap::from([
             (
                 StepId::new("loss").unwrap(),
-                StepFacts { state: "succeeded", outputs: Some(json!({"within_rpo": true, "lag": "1m30s", "nodes": ["a", "b"], "gone": null})) },
+                StepFacts {
+                    state: "succeeded",
+                    outputs: Some(json!({"within_rpo": true, "lag": "1m30s", "nodes": ["a", "b"], "gone": null})),
+                },
             ),
             (StepId::new("accept").unwrap(), StepFacts { state: "skipped", outputs: None }),
         ]);
@@ -157,7 +160,10 @@ mod tests {
         assert_eq!(filled("${{ inputs.n }}").unwrap(), json!(3));
         assert_eq!(filled("${{ inputs.share }}").unwrap(), json!(0.5));
         assert_eq!(filled("${{ steps.loss.outputs.nodes }}").unwrap(), json!(["a", "b"]));
-        assert_eq!(filled("n=${{ inputs.n }} to ${{inputs.to}}${{ steps.loss.outputs.within_rpo }}").unwrap(), json!("n=3 to us-west-2true"));
+        assert_eq!(
+            filled("n=${{ inputs.n }} to ${{inputs.to}}${{ steps.loss.outputs.within_rpo }}").unwrap(),
+            json!("n=3 to us-west-2true")
+        );
         assert_eq!(filled("cost $${{ inputs.n }} and ${{ inputs.n }}").unwrap(), json!("cost ${{ inputs.n }} and 3"));
         assert_eq!(filled("$${{ inputs.n }}").unwrap(), json!("${{ inputs.n }}"));
         assert_eq!(filled("${{ {'a': {'b': '}}'}} }}").unwrap(), json!({"a": {"b": "}}"}}));
@@ -172,7 +178,9 @@ mod tests {
 
     #[test]
     fn lists_objects_and_absent_things_cannot_be_part_of_a_text() {
-        for text in ["x ${{ steps.loss.outputs.nodes }}", "x ${{ steps.loss.outputs }}", "x ${{ steps.loss.?outputs.?gone }}", "${{ inputs.nope }}"] {
+        for text in
+            ["x ${{ steps.loss.outputs.nodes }}", "x ${{ steps.loss.outputs }}", "x ${{ steps.loss.?outputs.?gone }}", "${{ inputs.nope }}"]
+        {
             assert!(filled(text).is_err(), "{text}");
         }
     }
@@ -214,7 +222,22 @@ mod tests {
             assert!(is_true(&"(".repeat(4000), scope).is_err());
             assert!(is_true(&format!("{}true", "!".repeat(3000)), scope).is_err());
             assert!(is_true(&format!("1{} == 1", "+1".repeat(2000)), scope).is_err());
-            for (open, repeated, close) in [("1", "+1", ""), ("a", ".b", ""), ("", "!", "true"), ("", "-", "1"), ("", "(", "1"), ("", "[", "1"), ("", "{1:", "1"), ("1", " in 1", ""), ("", "true?1:", "2"), ("a", "[0]", ""), ("a", ".f()", ""), ("true", "&&true", ""), ("true", "||true", ""), ("a", ".?b", "")] {
+            for (open, repeated, close) in [
+                ("1", "+1", ""),
+                ("a", ".b", ""),
+                ("", "!", "true"),
+                ("", "-", "1"),
+                ("", "(", "1"),
+                ("", "[", "1"),
+                ("", "{1:", "1"),
+                ("1", " in 1", ""),
+                ("", "true?1:", "2"),
+                ("a", "[0]", ""),
+                ("a", ".f()", ""),
+                ("true", "&&true", ""),
+                ("true", "||true", ""),
+                ("a", ".?b", ""),
+            ] {
                 for count in [50, 99, 199, 1000] {
                     let _ = is_true(&format!("{open}{}{close}", repeated.repeat(count)), scope);
                 }

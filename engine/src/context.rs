@@ -1,0 +1,186 @@
+//! What a step is given: the capability to look ([`ReadContext`]) or to act ([`StepContext`]). No globals beside these.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::clock::{Clock, Instant};
+use crate::inventory::Inventory;
+use crate::journal::RunId;
+use crate::secret::{Secret, SecretError, SecretRef, Secrets};
+use lifeboat_runbooks::names::StepId;
+
+/// Looking: clock, inventory, secrets, and what this run's journal knows. Enough for `prepare` and `observe`.
+#[derive(Clone, Debug)]
+pub struct ReadContext {
+    /// The run, or the plan being previewed.
+    pub run: RunId,
+    /// The step.
+    pub step: StepId,
+    /// Counted from 1; 0 in a preflight.
+    pub attempt: u32,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The named things.
+    pub inventory: Arc<Inventory>,
+    /// What this run has done and was told so far.
+    pub facts: Arc<RunFacts>,
+    /// When this call is cut off.
+    pub deadline: Instant,
+    pub(crate) secrets: Arc<dyn Secrets>,
+}
+
+impl ReadContext {
+    /// Built by the executor, the planner and tests.
+    #[expect(clippy::too_many_arguments, reason = "each is one capability; bundling them would only move the list")]
+    #[must_use]
+    pub fn new(
+        run: RunId,
+        step: StepId,
+        attempt: u32,
+        clock: Arc<dyn Clock>,
+        inventory: Arc<Inventory>,
+        secrets: Arc<dyn Secrets>,
+        facts: Arc<RunFacts>,
+        deadline: Instant,
+    ) -> Self {
+        Self { run, step, attempt, clock, inventory, facts, deadline, secrets }
+    }
+
+    /// The wall clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Time left before this call is cut off.
+    #[must_use]
+    pub fn time_left(&self) -> Duration {
+        self.deadline.since(self.clock.instant())
+    }
+
+    /// Waits on the injected clock.
+    pub async fn sleep(&self, length: Duration) {
+        self.clock.sleep(length).await;
+    }
+
+    /// Reads a secret.
+    ///
+    /// # Errors
+    /// Where it cannot be had.
+    pub fn secret(&self, reference: &SecretRef) -> Result<Secret, SecretError> {
+        self.secrets.read(reference)
+    }
+
+    /// The same text for every attempt of this step in this run: name outside things by it.
+    #[must_use]
+    pub fn idempotency_key(&self) -> String {
+        format!("{}-{}", self.run, self.step)
+    }
+}
+
+/// Acting: everything of [`ReadContext`], and progress. Only `execute` and `undo` get one.
+#[derive(Clone, Debug)]
+pub struct StepContext {
+    read: ReadContext,
+    progress: Arc<dyn Progress>,
+}
+
+impl StepContext {
+    /// Built by the executor and tests.
+    #[must_use]
+    pub fn new(read: ReadContext, progress: Arc<dyn Progress>) -> Self {
+        Self { read, progress }
+    }
+
+    /// Tells the people watching what is going on, in a few words. Not journaled.
+    pub fn progress(&self, words: &str) {
+        self.progress.tell(&self.read.step, words);
+    }
+}
+
+impl Deref for StepContext {
+    type Target = ReadContext;
+    fn deref(&self) -> &ReadContext {
+        &self.read
+    }
+}
+
+/// Where progress goes.
+pub trait Progress: fmt::Debug + Send + Sync {
+    /// A few words on what a step is doing now.
+    fn tell(&self, step: &StepId, words: &str);
+}
+
+/// Nobody watches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unwatched;
+
+impl Progress for Unwatched {
+    fn tell(&self, _: &StepId, _: &str) {}
+}
+
+/// What this run's journal says, for steps that rely on earlier ones (a promotion on its fence).
+#[derive(Clone, Debug, Default)]
+pub struct RunFacts {
+    /// The mode; empty in tests.
+    pub mode: String,
+    /// When the run was admitted; `None` in a preflight.
+    pub started_at: Option<Timestamp>,
+    /// What is known of when the outage began, given when the run was started.
+    pub outage_began: Option<(Timestamp, Timestamp)>,
+    /// Each step of the plan.
+    pub steps: BTreeMap<StepId, StepRecord>,
+    /// Ids of the steps that this step needs, directly or through others. Only these may be relied on.
+    pub ancestors: Vec<StepId>,
+}
+
+/// One step's history as later steps may rely on it.
+#[derive(Clone, Debug)]
+pub struct StepRecord {
+    /// Its step type.
+    pub step_type: String,
+    /// How it stands.
+    pub state: crate::run::StepState,
+    /// Its parameters as resolved when it started.
+    pub with: Option<Value>,
+    /// Its intent.
+    pub intent: Option<Value>,
+    /// Its output, once succeeded.
+    pub output: Option<Value>,
+    /// How the output came to be known: a `done` that a person typed is no proof.
+    pub proof: Proof,
+    /// Approvals granted, in order.
+    pub approvals: Vec<Approval>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// How an output came to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// There is none yet.
+    None,
+    /// The step itself reported or observed it.
+    Seen,
+    /// A person said so.
+    Said,
+}
+
+/// A person's yes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Approval {
+    /// Who.
+    pub by: String,
+    /// Their words.
+    pub comment: Option<String>,
+    /// The facts they were shown.
+    pub shown: Value,
+    /// When.
+    pub at: Timestamp,
+}

@@ -1,0 +1,165 @@
+//! What a step type is: the contract between the executor and everything that touches the world.
+
+use std::fmt;
+use std::future::Future;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::context::{ReadContext, StepContext};
+use crate::evidence::Evidence;
+use crate::measure::Measure;
+use lifeboat_runbooks::catalog::{Touch, Undoable};
+use lifeboat_runbooks::names::Effect;
+
+/// One kind of thing a runbook can do. The implementing struct is its parameters (`with:`); its doc comment is its page.
+pub trait Step: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync + 'static {
+    /// `promote-db`.
+    const TYPE: &'static str;
+    /// Behaviour version. A binary runs N and N-1 or refuses to resume.
+    const VERSION: u16;
+    /// The gravest effect it can have.
+    const EFFECT: Effect;
+    /// Whether [`Step::undo`] is implemented.
+    const UNDO: Undoable = Undoable::No;
+    /// What must be known again after a crash: identities, old state, wanted state, names. Never a secret.
+    type Intent: Serialize + DeserializeOwned + Send + Sync;
+    /// What later steps and the report may read.
+    type Output: Serialize + DeserializeOwned + JsonSchema + Send + Sync;
+
+    /// Pure: the resources it would grip, from the parameters alone.
+    fn touches(&self) -> Vec<Touch>;
+
+    /// Pure: one sentence, what would happen.
+    fn preview(&self) -> String;
+
+    /// Pure: what the output says of recovery time and data loss.
+    fn measures(_output: &Self::Output) -> Vec<Measure> {
+        Vec::new()
+    }
+
+    /// May it start, and what exactly would it do? Both the preflight of all steps and the gate just before this one.
+    /// Writes nothing anywhere.
+    fn prepare(&self, cx: &ReadContext) -> impl Future<Output = Result<Readiness<Self::Intent>, StepError>> + Send;
+
+    /// Acts. Adopts what an earlier attempt with this intent already began.
+    fn execute(&self, intent: &Self::Intent, cx: &StepContext) -> impl Future<Output = Result<Self::Output, StepError>> + Send;
+
+    /// Asks the world what became of this intent. Writes nothing anywhere.
+    fn observe(&self, intent: &Self::Intent, cx: &ReadContext)
+    -> impl Future<Output = Result<Observation<Self::Output>, StepError>> + Send;
+
+    /// Takes the effect back. Must bear being repeated.
+    fn undo(&self, _intent: &Self::Intent, _done: Self::Output, _cx: &StepContext) -> impl Future<Output = Result<(), StepError>> + Send {
+        async { Err(StepError::Refused { why: "this step type has no undo".into(), evidence: Evidence::none() }) }
+    }
+}
+
+/// The answer of [`Step::prepare`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Readiness<I> {
+    /// It may start.
+    Ready {
+        /// Journaled before the act, handed to everything after.
+        intent: I,
+        /// Why it may.
+        evidence: Evidence,
+    },
+    /// It must not start.
+    Refused {
+        /// A sentence that a person understands.
+        why: String,
+        /// Why not.
+        evidence: Evidence,
+    },
+    /// It cannot be judged before another step has had its effect (preflight only; at the gate this refuses).
+    Later {
+        /// What it waits for: `the fence of us-east-1`.
+        needs: String,
+        /// What could be checked already.
+        evidence: Evidence,
+    },
+}
+
+/// The answer of [`Step::observe`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Observation<O> {
+    /// The effect is there, by this intent.
+    Done(O),
+    /// It was begun and goes on: `execute` adopts it.
+    InProgress,
+    /// Nothing of it happened, and nothing can still happen by itself.
+    NotDone,
+    /// Done or half done, not by this run.
+    Foreign {
+        /// What was seen.
+        evidence: Evidence,
+    },
+    /// It cannot be told.
+    Unknown {
+        /// Why not.
+        why: String,
+    },
+}
+
+/// How a step did not succeed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum StepError {
+    /// Proven to have had no effect.
+    #[error("{why}")]
+    NotDone {
+        /// What went wrong.
+        why: String,
+        /// Whether another attempt may help.
+        retry: Retryable,
+    },
+    /// A check says that it must not be done.
+    #[error("{why}")]
+    Refused {
+        /// A sentence that a person understands.
+        why: String,
+        /// What was seen.
+        evidence: Evidence,
+    },
+    /// The effect may or may not have happened. Every timeout and every lost answer after the first byte was sent is this.
+    #[error("outcome unknown: {why}")]
+    Unknown {
+        /// What was lost.
+        why: String,
+    },
+}
+
+/// Whether another attempt may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retryable {
+    /// The cause may pass.
+    Yes,
+    /// It will fail the same way.
+    No,
+}
+
+impl StepError {
+    /// Proven without effect, and the cause may pass.
+    pub fn not_done(why: impl Into<String>) -> Self {
+        Self::NotDone { why: why.into(), retry: Retryable::Yes }
+    }
+
+    /// Proven without effect, and trying again is no use.
+    pub fn hopeless(why: impl Into<String>) -> Self {
+        Self::NotDone { why: why.into(), retry: Retryable::No }
+    }
+
+    /// The outcome cannot be told.
+    pub fn unknown(why: impl Into<String>) -> Self {
+        Self::Unknown { why: why.into() }
+    }
+
+    /// Must not be done.
+    pub fn refused(why: impl Into<String>, evidence: Evidence) -> Self {
+        Self::Refused { why: why.into(), evidence }
+    }
+}
