@@ -8,7 +8,7 @@ use cel::common::types::STRING_TYPE;
 use cel::{Env, Program};
 
 use super::template::end_of_text;
-use super::{COMPREHENSIONS_MAX, EXPRESSION_BYTES_MAX, EXPRESSION_DEPTH_MAX, OPERATORS_MAX, length};
+use super::{BRACKETS_DEPTH_MAX, COMPREHENSIONS_MAX, EXPRESSION_BYTES_MAX, EXPRESSION_DEPTH_MAX, OPERATORS_MAX, length};
 
 /// A parsed expression.
 pub(crate) struct Compiled {
@@ -52,8 +52,8 @@ pub(crate) fn compile(text: &str) -> Result<Compiled, Problem> {
     if text.len() > EXPRESSION_BYTES_MAX {
         return Err(problem(0, format!("the expression has {} bytes; {EXPRESSION_BYTES_MAX} is the most", text.len()), None));
     }
-    if let Some(at) = too_many_operators(text) {
-        return Err(problem(at, format!("the expression has more than {OPERATORS_MAX} operators"), Some("split it over several steps")));
+    if let Some((at, message)) = too_deep(text) {
+        return Err(problem(at, message, Some("make it simpler, or split it over several steps")));
     }
     let program = ENVIRONMENT.compile(text).map_err(|errors| syntax_problem(text, &errors))?;
     let mut steps = Some(BTreeSet::new());
@@ -64,20 +64,24 @@ pub(crate) fn compile(text: &str) -> Result<Compiled, Problem> {
     Ok(Compiled { program, steps })
 }
 
-/// The parser and the dropping of its tree recurse once for each operator of a chain, so operators are counted before it is called.
-fn too_many_operators(text: &str) -> Option<usize> {
+/// The parser recurses for each bracket and for each operator of a chain, so both are counted before it is called.
+fn too_deep(text: &str) -> Option<(usize, String)> {
     let bytes = text.as_bytes();
-    let mut operators = 0_usize;
-    let mut at = 0;
+    let (mut operators, mut depth, mut at) = (0_usize, 0_usize, 0);
     while at < bytes.len() {
         match bytes[at] {
             b'\'' | b'"' => at = end_of_text(bytes, at).unwrap_or(bytes.len()) - 1,
-            b'+' | b'-' | b'*' | b'/' | b'%' | b'<' | b'>' | b'!' | b'?' | b'&' | b'|' | b'=' | b'.' | b'[' | b'(' | b'{' => operators += 1,
+            b'[' | b'(' | b'{' => (operators, depth) = (operators + 1, depth + 1),
+            b']' | b')' | b'}' => depth = depth.saturating_sub(1),
+            b'+' | b'-' | b'*' | b'/' | b'%' | b'<' | b'>' | b'!' | b'?' | b'&' | b'|' | b'=' | b'.' => operators += 1,
             b'i' if bytes[at..].starts_with(b"in") => operators += 1,
             _ => {}
         }
         if operators > OPERATORS_MAX {
-            return Some(at);
+            return Some((at, format!("the expression has more than {OPERATORS_MAX} operators")));
+        }
+        if depth > BRACKETS_DEPTH_MAX {
+            return Some((at, format!("the brackets are nested deeper than {BRACKETS_DEPTH_MAX} levels")));
         }
         at += 1;
     }

@@ -25,6 +25,10 @@ pub const EXPRESSION_DEPTH_MAX: usize = 48;
 /// 2 MiB stack of a thread).
 pub const OPERATORS_MAX: usize = 200;
 
+/// Deepest nesting of brackets. The parser recurses through every rule of its grammar for each: without optimisation 16 levels fill the
+/// 2 MiB stack of a thread.
+pub const BRACKETS_DEPTH_MAX: usize = 8;
+
 /// Most `map`, `filter`, `all`, `exists` and `exists_one` in one expression: the evaluator has no cost limit and no interrupt, and each
 /// chained `map` can double what it is given.
 pub const COMPREHENSIONS_MAX: usize = 3;
