@@ -1,1 +1,6 @@
-//! Placeholder.
+//! What the project's own commands and the tests of other crates share: a lab of real peers. No command line here.
+
+pub mod lab;
+mod trouble;
+
+pub use trouble::{Result, Trouble};

@@ -1,0 +1,43 @@
+//! The list of commands: name, one line of help, and the function. What a command does is in its own file.
+
+mod install;
+
+use xtask::{Result, Trouble};
+
+/// One command of `cargo xtask`.
+struct Command {
+    name: &'static str,
+    help: &'static str,
+    run: fn(&[&str]) -> Result<()>,
+}
+
+const COMMANDS: &[Command] = &[Command {
+    name: "install",
+    help: "install what the lab needs and is missing: PostgreSQL 15, Knot, small tools (apt)",
+    run: install::run,
+}];
+
+/// Runs the command that the first word names, with the other words as its arguments.
+pub fn run(words: &[&str]) -> Result<()> {
+    let Some((name, rest)) = words.split_first() else {
+        println!("{}", help());
+        return Ok(());
+    };
+    match COMMANDS.iter().find(|command| command.name == *name) {
+        Some(command) => (command.run)(rest),
+        None => Err(Trouble::new(format!(
+            "there is no command `{name}`\n{}",
+            help()
+        ))),
+    }
+}
+
+fn help() -> String {
+    let lines = COMMANDS
+        .iter()
+        .map(|command| format!("  {:<10}{}", command.name, command.help));
+    format!(
+        "usage: cargo xtask COMMAND\n{}",
+        lines.collect::<Vec<_>>().join("\n")
+    )
+}
