@@ -1,9 +1,5 @@
 //! `cargo xtask <command>`: the project's own commands. Each lives in `commands/`; here is only the choice between them.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "these commands talk to a person"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "these commands talk to a person")]
 
 mod commands;
 

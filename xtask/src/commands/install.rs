@@ -4,11 +4,9 @@ use xtask::lab::install;
 use xtask::{Result, Trouble};
 
 /// Installs what is missing; nothing when nothing is.
-pub fn run(words: &[&str]) -> Result<()> {
+pub(crate) fn run(words: &[&str]) -> Result<()> {
     if let Some(word) = words.first() {
-        return Err(Trouble::new(format!(
-            "`install` takes no argument, found `{word}`"
-        )));
+        return Err(Trouble::new(format!("`install` takes no argument, found `{word}`")));
     }
     install::peers(&mut |line| println!("{line}"))
 }

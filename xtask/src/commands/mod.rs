@@ -18,26 +18,18 @@ const COMMANDS: &[Command] = &[Command {
 }];
 
 /// Runs the command that the first word names, with the other words as its arguments.
-pub fn run(words: &[&str]) -> Result<()> {
+pub(crate) fn run(words: &[&str]) -> Result<()> {
     let Some((name, rest)) = words.split_first() else {
         println!("{}", help());
         return Ok(());
     };
     match COMMANDS.iter().find(|command| command.name == *name) {
         Some(command) => (command.run)(rest),
-        None => Err(Trouble::new(format!(
-            "there is no command `{name}`\n{}",
-            help()
-        ))),
+        None => Err(Trouble::new(format!("there is no command `{name}`\n{}", help()))),
     }
 }
 
 fn help() -> String {
-    let lines = COMMANDS
-        .iter()
-        .map(|command| format!("  {:<10}{}", command.name, command.help));
-    format!(
-        "usage: cargo xtask COMMAND\n{}",
-        lines.collect::<Vec<_>>().join("\n")
-    )
+    let lines = COMMANDS.iter().map(|command| format!("  {:<10}{}", command.name, command.help));
+    format!("usage: cargo xtask COMMAND\n{}", lines.collect::<Vec<_>>().join("\n"))
 }

@@ -4,13 +4,14 @@ use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::lab::dns_query;
 use crate::lab::place::{self, Place};
-use crate::lab::process::{self, LOOK_AGAIN, Server};
+use crate::lab::process::{self, Server};
+use crate::patience::look_until;
 use crate::trouble::{Doing, Result, Trouble};
 
 /// The zone.
@@ -58,8 +59,7 @@ impl Dns {
         let secondary = SocketAddr::from((place.address(2), port));
         let key_file = place.secret("tsig", KEY_SECRET)?;
         let explain = |error: Trouble| {
-            let logs = ["ns1", "ns2"]
-                .map(|name| process::end_of(&place.folder.join(format!("{name}.log"))));
+            let logs = ["ns1", "ns2"].map(|name| process::end_of(&place.folder.join(format!("{name}.log"))));
             Trouble::new(format!("{error}\n{}", logs.join("\n")))
         };
         let mut servers = Vec::new();
@@ -68,11 +68,7 @@ impl Dns {
             let settings = folder.join("knot.conf");
             write_for_servers(place, &settings, &configuration(name, own, other, &folder))?;
             if name == "ns1" {
-                write_for_servers(
-                    place,
-                    &folder.join("orders.lab.zone"),
-                    &zone_file(zone, primary, secondary),
-                )?;
+                write_for_servers(place, &folder.join("orders.lab.zone"), &zone_file(zone, primary, secondary))?;
             }
             let mut knotd = place.account.command("/usr/sbin/knotd");
             knotd.arg("-c").arg(&settings);
@@ -80,23 +76,11 @@ impl Dns {
             if name == "ns2" {
                 wait_serial(primary, FIRST_SERIAL, &mut servers).map_err(explain)?;
             }
-            servers.push(Server::start(
-                knotd,
-                &place.pids(),
-                name,
-                &place.folder.join(format!("{name}.log")),
-            )?);
+            servers.push(Server::start(knotd, &place.pids(), name, &place.folder.join(format!("{name}.log")))?);
         }
-        let dns = Self {
-            primary,
-            secondary,
-            key_file,
-            log: place.folder.join("ns1.log"),
-            servers: Mutex::new(servers),
-        };
+        let dns = Self { primary, secondary, key_file, log: place.folder.join("ns1.log"), servers: Mutex::new(servers) };
         dns.wait_serial(FIRST_SERIAL).map_err(|error| {
-            let logs = ["ns1", "ns2"]
-                .map(|name| process::end_of(&place.folder.join(format!("{name}.log"))));
+            let logs = ["ns1", "ns2"].map(|name| process::end_of(&place.folder.join(format!("{name}.log"))));
             Trouble::new(format!("{error}\n{}", logs.join("\n")))
         })?;
         Ok(dns)
@@ -134,10 +118,23 @@ impl Dns {
     /// # Errors
     /// What the server answered when it is not NOERROR.
     pub fn update(&self, commands: &str) -> Result<()> {
+        let output = self.begin_update(self.primary, commands)?.wait_with_output().doing(|| "run knsupdate".to_owned())?;
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        if output.status.success() && !said.contains("failed") {
+            return Ok(());
+        }
+        Err(Trouble::new(format!("update refused: {}", said.trim())))
+    }
+
+    /// Like [`Dns::update`], through another address (a proxy's), and without waiting for the answer.
+    ///
+    /// # Errors
+    /// When `knsupdate` does not start.
+    pub fn begin_update(&self, server: SocketAddr, commands: &str) -> Result<Child> {
         let script = format!(
             "server {} {}\nzone {ZONE}\nkey {KEY_ALGORITHM}:{KEY_NAME} {KEY_SECRET}\n{commands}\nsend\n",
-            self.primary.ip(),
-            self.primary.port()
+            server.ip(),
+            server.port()
         );
         let mut child = Command::new("knsupdate")
             .stdin(Stdio::piped())
@@ -146,20 +143,9 @@ impl Dns {
             .spawn()
             .doing(|| "start knsupdate".to_owned())?;
         if let Some(mut input) = child.stdin.take() {
-            input
-                .write_all(script.as_bytes())
-                .doing(|| "talk to knsupdate".to_owned())?;
+            input.write_all(script.as_bytes()).doing(|| "talk to knsupdate".to_owned())?;
         }
-        let output = child
-            .wait_with_output()
-            .doing(|| "run knsupdate".to_owned())?;
-        let said = [output.stdout, output.stderr]
-            .map(|text| String::from_utf8_lossy(&text).into_owned())
-            .concat();
-        if output.status.success() && !said.contains("failed") {
-            return Ok(());
-        }
-        Err(Trouble::new(format!("update refused: {}", said.trim())))
+        Ok(child)
     }
 
     /// Kills one server (0 is ns1), for tests about a server that does not answer.
@@ -169,35 +155,32 @@ impl Dns {
     pub fn kill_server(&self, number: usize) -> Result<()> {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         if number >= servers.len() {
-            return Err(Trouble::new(format!(
-                "there is no running DNS server number {number}"
-            )));
+            return Err(Trouble::new(format!("there is no running DNS server number {number}")));
         }
         servers.remove(number).kill_group()
     }
 
     /// Kills both servers.
     pub(crate) fn kill(&self) -> Result<()> {
-        let servers =
-            std::mem::take(&mut *self.servers.lock().unwrap_or_else(PoisonError::into_inner));
+        let servers = std::mem::take(&mut *self.servers.lock().unwrap_or_else(PoisonError::into_inner));
         servers.into_iter().try_for_each(Server::kill_group)
     }
 }
 
 /// Asks until the serial is reached, one of the servers ended, or the time is over.
 fn wait_serial(server: SocketAddr, serial: u32, servers: &mut [Server]) -> Result<()> {
-    let deadline = Instant::now() + READY_WITHIN;
-    loop {
-        let last = dns_query::serial(server, ZONE);
-        if last.as_ref().is_ok_and(|last| *last >= serial) {
-            return Ok(());
+    let mut last = String::new();
+    let reached = look_until(READY_WITHIN, || {
+        let answer = dns_query::serial(server, ZONE);
+        last = format!("{answer:?}");
+        match answer {
+            Ok(answer) if answer >= serial => Some(true),
+            Ok(_) | Err(_) => servers.iter_mut().any(|server| !server.runs()).then_some(false),
         }
-        if servers.iter_mut().any(|server| !server.runs()) || Instant::now() > deadline {
-            return Err(Trouble::new(format!(
-                "{server} has not reached serial {serial} of {ZONE}: {last:?}"
-            )));
-        }
-        std::thread::sleep(LOOK_AGAIN);
+    });
+    match reached {
+        Some(true) => Ok(()),
+        Some(false) | None => Err(Trouble::new(format!("{server} has not reached serial {serial} of {ZONE}, last answer {last}"))),
     }
 }
 
@@ -232,10 +215,7 @@ fn configuration(name: &str, own: SocketAddr, other: SocketAddr, folder: &Path) 
 }
 
 fn zone_file(zone: &Zone, primary: SocketAddr, secondary: SocketAddr) -> String {
-    let Zone {
-        answer,
-        ttl_seconds,
-    } = zone;
+    let Zone { answer, ttl_seconds } = zone;
     format!(
         "$ORIGIN {ZONE}\n$TTL 1\n\
          @ 1 SOA ns1 hostmaster {FIRST_SERIAL} 2 1 3600 1\n\

@@ -19,11 +19,7 @@ const NO_SUCH_NAME: u8 = 3;
 /// When the server does not answer in half a second, or answers with an error or nonsense.
 pub fn addresses(server: SocketAddr, name: &str) -> Result<Vec<Ipv4Addr>> {
     let answers = ask(server, name, TYPE_A)?;
-    Ok(answers
-        .iter()
-        .filter_map(|data| <[u8; 4]>::try_from(data.as_slice()).ok())
-        .map(Ipv4Addr::from)
-        .collect())
+    Ok(answers.iter().filter_map(|data| <[u8; 4]>::try_from(data.as_slice()).ok()).map(Ipv4Addr::from).collect())
 }
 
 /// The serial of a zone.
@@ -33,37 +29,23 @@ pub fn addresses(server: SocketAddr, name: &str) -> Result<Vec<Ipv4Addr>> {
 pub fn serial(server: SocketAddr, zone: &str) -> Result<u32> {
     let answers = ask(server, zone, TYPE_SOA)?;
     // The five numbers stand at the end, behind two names of any length; the serial is the first of them.
-    let soa = answers
-        .first()
-        .ok_or_else(|| Trouble::new(format!("{server} has no SOA of {zone}")))?;
-    let numbers = soa
-        .len()
-        .checked_sub(20)
-        .and_then(|start| soa.get(start..start + 4));
+    let soa = answers.first().ok_or_else(|| Trouble::new(format!("{server} has no SOA of {zone}")))?;
+    let numbers = soa.len().checked_sub(20).and_then(|start| soa.get(start..start + 4));
     let serial = numbers.and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
-    serial
-        .map(u32::from_be_bytes)
-        .ok_or_else(|| Trouble::new(format!("{server} sent a broken SOA of {zone}")))
+    serial.map(u32::from_be_bytes).ok_or_else(|| Trouble::new(format!("{server} sent a broken SOA of {zone}")))
 }
 
 /// The data of every answer of the asked type.
 fn ask(server: SocketAddr, name: &str, kind: u16) -> Result<Vec<Vec<u8>>> {
     let socket = UdpSocket::bind(("127.0.0.1", 0)).doing(|| "open a UDP socket".to_owned())?;
     socket.connect(server).doing(|| format!("reach {server}"))?;
-    socket
-        .set_read_timeout(Some(ANSWER_WITHIN))
-        .doing(|| "set a timeout".to_owned())?;
+    socket.set_read_timeout(Some(ANSWER_WITHIN)).doing(|| "set a timeout".to_owned())?;
     // The socket is new for each question and connected, so its port is the question's identity and the id can be fixed.
     let question = question(name, kind);
-    socket
-        .send(&question)
-        .doing(|| format!("ask {server} for {name}"))?;
+    socket.send(&question).doing(|| format!("ask {server} for {name}"))?;
     let mut buffer = [0u8; 4096];
-    let length = socket
-        .recv(&mut buffer)
-        .doing(|| format!("get {server}'s answer for {name}"))?;
-    parse(&buffer[..length], kind)
-        .ok_or_else(|| Trouble::new(format!("{server} sent no usable answer for {name}")))
+    let length = socket.recv(&mut buffer).doing(|| format!("get {server}'s answer for {name}"))?;
+    parse(&buffer[..length], kind).ok_or_else(|| Trouble::new(format!("{server} sent no usable answer for {name}")))
 }
 
 fn question(name: &str, kind: u16) -> Vec<u8> {
@@ -117,10 +99,7 @@ fn skip_name(message: &[u8], mut place: usize) -> Option<usize> {
 }
 
 fn u16_at(message: &[u8], place: usize) -> Option<u16> {
-    Some(u16::from_be_bytes([
-        *message.get(place)?,
-        *message.get(place + 1)?,
-    ]))
+    Some(u16::from_be_bytes([*message.get(place)?, *message.get(place + 1)?]))
 }
 
 #[cfg(test)]

@@ -14,36 +14,12 @@ struct Need {
 }
 
 const NEEDS: &[Need] = &[
-    Need {
-        program: "/usr/lib/postgresql/15/bin/postgres",
-        package: "postgresql-15",
-        why: "the databases of the lab",
-    },
-    Need {
-        program: "/usr/lib/postgresql/15/bin/psql",
-        package: "postgresql-client-15",
-        why: "the client outside the engine",
-    },
-    Need {
-        program: "/usr/sbin/knotd",
-        package: "knot",
-        why: "the authoritative DNS servers of the lab",
-    },
-    Need {
-        program: "/usr/bin/knsupdate",
-        package: "knot-dnsutils",
-        why: "DNS updates from outside the engine",
-    },
-    Need {
-        program: "/usr/bin/setpriv",
-        package: "util-linux",
-        why: "no server runs as root",
-    },
-    Need {
-        program: "/usr/bin/strace",
-        package: "strace",
-        why: "tests that count syncs",
-    },
+    Need { program: "/usr/lib/postgresql/15/bin/postgres", package: "postgresql-15", why: "the databases of the lab" },
+    Need { program: "/usr/lib/postgresql/15/bin/psql", package: "postgresql-client-15", why: "the client outside the engine" },
+    Need { program: "/usr/sbin/knotd", package: "knot", why: "the authoritative DNS servers of the lab" },
+    Need { program: "/usr/bin/knsupdate", package: "knot-dnsutils", why: "DNS updates from outside the engine" },
+    Need { program: "/usr/bin/setpriv", package: "util-linux", why: "no server runs as root" },
+    Need { program: "/usr/bin/strace", package: "strace", why: "tests that count syncs" },
 ];
 
 /// The Python programs of the Route 53 peers, kept in a folder of their own under `target/`.
@@ -57,19 +33,13 @@ pub type Tell<'a> = &'a mut dyn FnMut(&str);
 /// # Errors
 /// The exact command to type, when something is missing and cannot be installed from here.
 pub fn peers(tell: Tell<'_>) -> Result<()> {
-    let missing: Vec<&Need> = NEEDS
-        .iter()
-        .filter(|need| !Path::new(need.program).exists())
-        .collect();
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !Path::new(need.program).exists()).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
     for need in &missing {
-        tell(&format!(
-            "installing {}: {} ({} is missing)",
-            need.package, need.why, need.program
-        ));
+        tell(&format!("installing {}: {} ({} is missing)", need.package, need.why, need.program));
     }
     apt_install(&packages)
 }
@@ -103,46 +73,28 @@ pub fn route53(tell: Tell<'_>) -> Result<PathBuf> {
     if program.exists() {
         return Ok(program);
     }
-    tell(
-        "installing ministack (PyPI) into target/peers/venv: a Route 53 that can be asked without an account",
-    );
+    tell("installing ministack (PyPI) into target/peers/venv: a Route 53 that can be asked without an account");
     // The interpreter of the system, because one under a private home cannot be entered by another user.
     if run(Command::new(PYTHON).args(["-c", "import ensurepip, venv"])).is_err() {
         tell("installing python3-venv: to make that folder");
         apt_install(&["python3-venv"])?;
     }
-    run(Command::new(PYTHON)
-        .args(["-m", "venv"])
-        .arg(peers.join("venv")))?;
-    run(Command::new(peers.join("venv/bin/pip")).args([
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "ministack",
-    ]))?;
+    run(Command::new(PYTHON).args(["-m", "venv"]).arg(peers.join("venv")))?;
+    run(Command::new(peers.join("venv/bin/pip")).args(["install", "--quiet", "--disable-pip-version-check", "ministack"]))?;
     Ok(program)
 }
 
 fn apt_install(packages: &[&str]) -> Result<()> {
-    let by_hand = format!(
-        "apt-get install --no-install-recommends {}",
-        packages.join(" ")
-    );
+    let by_hand = format!("apt-get install --no-install-recommends {}", packages.join(" "));
     if !Path::new("/usr/bin/apt-get").exists() {
-        return Err(Trouble::new(format!(
-            "this is no Debian; please install by hand what `{by_hand}` would"
-        )));
+        return Err(Trouble::new(format!("this is no Debian; please install by hand what `{by_hand}` would")));
     }
     let root = is_root();
     if !root && !Path::new("/usr/bin/sudo").exists() {
         return Err(Trouble::new(format!("please run as root: {by_hand}")));
     }
     let apt = || {
-        let mut command = if root {
-            Command::new("apt-get")
-        } else {
-            Command::new("sudo")
-        };
+        let mut command = if root { Command::new("apt-get") } else { Command::new("sudo") };
         if !root {
             command.arg("apt-get");
         }
@@ -151,9 +103,7 @@ fn apt_install(packages: &[&str]) -> Result<()> {
     };
     let install = || {
         let mut command = apt();
-        command
-            .args(["install", "--yes", "--quiet", "--no-install-recommends"])
-            .args(packages);
+        command.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages);
         command
     };
     // A fresh machine has no package lists, or old ones.
@@ -161,8 +111,7 @@ fn apt_install(packages: &[&str]) -> Result<()> {
         return Ok(());
     }
     run(apt().args(["update", "--quiet"]))?;
-    run(&mut install())
-        .map_err(|error| Trouble::new(format!("{error}\nplease run by hand: {by_hand}")))
+    run(&mut install()).map_err(|error| Trouble::new(format!("{error}\nplease run by hand: {by_hand}")))
 }
 
 fn is_root() -> bool {
@@ -171,17 +120,10 @@ fn is_root() -> bool {
 }
 
 fn run(command: &mut Command) -> Result<()> {
-    let output = command
-        .output()
-        .doing(|| format!("run {}", command.get_program().display()))?;
+    let output = command.output().doing(|| format!("run {}", command.get_program().display()))?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(Trouble::new(format!(
-        "{} {}: {}",
-        command.get_program().display(),
-        output.status,
-        said.trim()
-    )))
+    Err(Trouble::new(format!("{} {}: {}", command.get_program().display(), output.status, said.trim())))
 }

@@ -16,6 +16,7 @@ pub mod install;
 mod place;
 pub mod postgres;
 mod process;
+pub mod proxy;
 mod template;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,6 +27,7 @@ use dns::{Dns, Zone};
 use place::Place;
 use postgres::{Durability, Node, Postgres};
 use process::{Account, Guardian};
+use proxy::{DnsProxy, Speaks, TcpProxy};
 
 use crate::trouble::{Result, Trouble};
 
@@ -62,13 +64,7 @@ impl Layout {
     /// The layout of a test's lab.
     #[must_use]
     pub fn of_test(parts: Parts) -> Self {
-        Self {
-            parts,
-            durability: Durability::Relaxed,
-            at: None,
-            ports: None,
-            farewell: String::new(),
-        }
+        Self { parts, durability: Durability::Relaxed, at: None, ports: None, farewell: String::new() }
     }
 }
 
@@ -115,22 +111,13 @@ impl Lab {
         let guardian = Guardian::start(&place.folder, &layout.farewell)?;
         // From here on `drop` cleans up, also when one of the next steps fails.
         let stays = Mutex::new(Stay::UntilDropped);
-        let mut lab = Self {
-            place,
-            postgres: None,
-            dns: None,
-            guardian: Mutex::new(guardian),
-            stays,
-        };
+        let mut lab = Self { place, postgres: None, dns: None, guardian: Mutex::new(guardian), stays };
         let port = |place: &Place, wanted: Option<u16>| match wanted {
             Some(wanted) => place.port_or_free(wanted),
             None => place.free_port(),
         };
         if matches!(layout.parts, Parts::Dns | Parts::PostgresAndDns) {
-            let zone = Zone {
-                answer: lab.place.address(1),
-                ttl_seconds: 1,
-            };
+            let zone = Zone { answer: lab.place.address(1), ttl_seconds: 1 };
             let port = port(&lab.place, layout.ports.map(|ports| ports.1))?;
             lab.dns = Some(Dns::start(&lab.place, port, &zone)?);
         }
@@ -182,10 +169,26 @@ impl Lab {
     /// # Errors
     /// When every port is taken.
     pub fn free_socket(&self) -> Result<SocketAddr> {
-        Ok(SocketAddr::from((
-            self.place.address(1),
-            self.place.free_port()?,
-        )))
+        Ok(SocketAddr::from((self.place.address(1), self.place.free_port()?)))
+    }
+
+    /// Puts a proxy in front of a PostgreSQL node: use its `address` in the place of the node's.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn proxy_to(&self, region: &str) -> Result<TcpProxy> {
+        let node = self.node(region);
+        let listen = SocketAddr::from((node.address, self.place.free_port()?));
+        TcpProxy::start(listen, node.socket(), Speaks::Postgres)
+    }
+
+    /// Puts a proxy, UDP and TCP, in front of the DNS server that takes updates.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn dns_proxy(&self) -> Result<DnsProxy> {
+        let upstream = self.dns().primary;
+        DnsProxy::start(SocketAddr::from((upstream.ip(), self.place.free_port()?)), upstream)
     }
 
     /// Lets the servers go on when this value is dropped: `cargo xtask demo --keep`.
@@ -216,10 +219,7 @@ impl Drop for Lab {
             // What could not be removed is found by the next lab's reaper; a panic here would hide the test's own.
             let _left_for_the_reaper = self.end();
         }
-        self.guardian
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .dismiss();
+        self.guardian.lock().unwrap_or_else(PoisonError::into_inner).dismiss();
     }
 }
 
@@ -231,9 +231,6 @@ pub fn end_kept(folder: &Path) -> Result<()> {
     match std::fs::canonicalize(folder) {
         Ok(folder) => place::remove(&folder),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Trouble::new(format!(
-            "cannot look into {}: {error}",
-            folder.display()
-        ))),
+        Err(error) => Err(Trouble::new(format!("cannot look into {}: {error}", folder.display()))),
     }
 }

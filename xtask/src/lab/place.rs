@@ -5,14 +5,18 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use crate::lab::process::{self, Account};
+use crate::patience::look_until;
 use crate::trouble::{Doing, Result, Trouble};
 
 /// Where the search for a free port begins; below the kernel's range of ephemeral ports, so nobody takes one in passing.
 const FIRST_PORT: u16 = 15_400;
 /// Where the search ends.
 const LAST_PORT: u16 = 31_999;
+/// How long the last files of killed servers may take to become removable.
+const REMOVED_WITHIN: Duration = Duration::from_secs(2);
 /// Ports that one process may use before it begins again.
 static NEXT_PORT: AtomicU16 = AtomicU16::new(FIRST_PORT);
 /// Numbers the labs of one process.
@@ -28,10 +32,7 @@ pub fn target() -> PathBuf {
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map(Path::to_owned)
-        .unwrap_or_default()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
 }
 
 /// A folder under `target/` that the servers' user can reach.
@@ -42,9 +43,7 @@ pub(crate) fn reachable(wanted: &Path, account: Account) -> Result<PathBuf> {
     if let Ok(existing) = fs::canonicalize(wanted) {
         return Ok(existing);
     }
-    let parent = wanted
-        .parent()
-        .ok_or_else(|| Trouble::new("a lab cannot be the root of the file system"))?;
+    let parent = wanted.parent().ok_or_else(|| Trouble::new("a lab cannot be the root of the file system"))?;
     fs::create_dir_all(parent).doing(|| format!("make {}", parent.display()))?;
     let parent = fs::canonicalize(parent).doing(|| format!("find {}", parent.display()))?;
     if account == Account::Ourselves || parent.ancestors().all(others_may_enter) {
@@ -52,18 +51,14 @@ pub(crate) fn reachable(wanted: &Path, account: Account) -> Result<PathBuf> {
         fs::create_dir_all(&folder).doing(|| format!("make {}", folder.display()))?;
         return Ok(folder);
     }
-    let name: String = wanted
-        .display()
-        .to_string()
-        .trim_matches('/')
-        .replace('/', "-");
+    let name: String = wanted.display().to_string().trim_matches('/').replace('/', "-");
     let folder = Path::new("/var/tmp").join(format!("lifeboat-{name}"));
     fs::create_dir_all(&folder).doing(|| format!("make {}", folder.display()))?;
     // Two processes may both find the link missing; whichever loses finds it made.
     match std::os::unix::fs::symlink(&folder, wanted) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(Trouble::new(
-            format!("cannot link {}: {error}", wanted.display()),
-        )),
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Trouble::new(format!("cannot link {}: {error}", wanted.display())))
+        }
         Ok(()) | Err(_) => Ok(folder),
     }
 }
@@ -120,11 +115,7 @@ impl Place {
         // The servers' user must be able to pass through, whatever our umask is.
         restrict(&folder, 0o711)?;
         process::record_owner(&folder.join("owner"))?;
-        let place = Self {
-            folder,
-            account,
-            base,
-        };
+        let place = Self { folder, account, base };
         let secrets = place.folder.join("secrets");
         fs::create_dir(&secrets).doing(|| format!("make {}", secrets.display()))?;
         restrict(&secrets, 0o700)?;
@@ -174,19 +165,12 @@ impl Place {
                 return Ok(port);
             }
         }
-        Err(Trouble::new(format!(
-            "no port between {FIRST_PORT} and {LAST_PORT} is free on {}",
-            addresses[0]
-        )))
+        Err(Trouble::new(format!("no port between {FIRST_PORT} and {LAST_PORT} is free on {}", addresses[0])))
     }
 
     /// This port when it is free on each of the lab's addresses, else another that is.
     pub(crate) fn port_or_free(&self, wanted: u16) -> Result<u16> {
-        if is_free(wanted, &[1, 2, 3].map(|number| self.address(number))) {
-            Ok(wanted)
-        } else {
-            self.free_port()
-        }
+        if is_free(wanted, &[1, 2, 3].map(|number| self.address(number))) { Ok(wanted) } else { self.free_port() }
     }
 }
 
@@ -206,8 +190,7 @@ fn is_free(port: u16, addresses: &[Ipv4Addr]) -> bool {
 
 /// Sets the mode of a file or folder.
 pub(crate) fn restrict(path: &Path, mode: u32) -> Result<()> {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-        .doing(|| format!("restrict {}", path.display()))
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).doing(|| format!("restrict {}", path.display()))
 }
 
 /// Kills whatever is recorded in a lab's folder and removes the folder's content.
@@ -216,14 +199,9 @@ pub(crate) fn remove(folder: &Path) -> Result<()> {
         return Ok(());
     }
     process::kill_recorded(&folder.join("pids"))?;
-    // A server that was just killed may still be closing files; a second try finds it gone.
-    for _ in 0..3 {
-        if fs::remove_dir_all(folder).is_ok() || !folder.exists() {
-            return Ok(());
-        }
-        std::thread::sleep(process::LOOK_AGAIN);
-    }
-    fs::remove_dir_all(folder).doing(|| format!("remove {}", folder.display()))
+    // A server that was just killed may still be writing; a later try finds it gone.
+    let removed = look_until(REMOVED_WITHIN, || (fs::remove_dir_all(folder).is_ok() || !folder.exists()).then_some(()));
+    removed.ok_or_else(|| Trouble::new(format!("cannot remove {}", folder.display())))
 }
 
 /// Removes the labs whose owner is dead: what a power cut or a killed guardian left behind.

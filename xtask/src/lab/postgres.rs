@@ -6,11 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::lab::place::{self, Place};
-use crate::lab::process::{self, Account, LOOK_AGAIN, Server, Signal};
+use crate::lab::process::{self, Account, Server, Signal};
 use crate::lab::template::{self, ROLES};
+use crate::patience::look_until;
 use crate::trouble::{Doing, Result, Trouble};
 
 /// The region whose node is the primary when a lab starts.
@@ -93,9 +94,7 @@ impl Node {
         }
         let text = fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
         let pid = text.lines().next()?.parse().ok()?;
-        process::Identity::of(pid)
-            .is_some_and(process::Identity::runs)
-            .then_some(pid)
+        process::Identity::of(pid).is_some_and(process::Identity::runs).then_some(pid)
     }
 
     /// Starts the node and waits until it accepts connections.
@@ -114,13 +113,7 @@ impl Node {
             return Err(Trouble::new(format!("{} already runs", self.name)));
         }
         // A killed postmaster leaves its pid file; it is stale, because the process is gone, and would only cost a retry.
-        *slot = Some(launch(
-            self.account,
-            &self.data,
-            &self.log,
-            &self.pids,
-            &self.name,
-        )?);
+        *slot = Some(launch(self.account, &self.data, &self.log, &self.pids, &self.name)?);
         Ok(())
     }
 
@@ -164,9 +157,7 @@ impl Node {
     /// # Errors
     /// When the node does not run.
     pub fn freeze(&self) -> Result<()> {
-        let pid = self
-            .pid()
-            .ok_or_else(|| Trouble::new(format!("{} does not run", self.name)))?;
+        let pid = self.pid().ok_or_else(|| Trouble::new(format!("{} does not run", self.name)))?;
         process::signal(Signal::Stop, &[pid])?;
         process::signal(Signal::Stop, &process::children_of(pid))
     }
@@ -176,9 +167,7 @@ impl Node {
     /// # Errors
     /// When the node does not run.
     pub fn thaw(&self) -> Result<()> {
-        let pid = self
-            .pid()
-            .ok_or_else(|| Trouble::new(format!("{} does not run", self.name)))?;
+        let pid = self.pid().ok_or_else(|| Trouble::new(format!("{} does not run", self.name)))?;
         process::signal(Signal::Continue, &process::children_of(pid))?;
         process::signal(Signal::Continue, &[pid])
     }
@@ -197,28 +186,17 @@ impl Node {
     /// What PostgreSQL answered, or that it could not be reached.
     pub fn psql_in(&self, database: &str, role: &str, sql: &str) -> Result<String> {
         let mut psql = psql_command(self.address, self.port, role, database);
-        psql.args(["-At", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"])
-            .stdin(Stdio::piped());
-        let mut child = psql
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .doing(|| "start psql".to_owned())?;
+        psql.args(["-At", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"]).stdin(Stdio::piped());
+        let mut child = psql.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().doing(|| "start psql".to_owned())?;
         if let Some(mut input) = child.stdin.take() {
             // psql that could not connect has closed its input; what it says on stderr is the better message.
             let _unread = input.write_all(sql.as_bytes());
         }
         let output = child.wait_with_output().doing(|| "run psql".to_owned())?;
         if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout)
-                .trim_end()
-                .to_owned());
+            return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
         }
-        Err(Trouble::new(format!(
-            "{} ({role}): {}",
-            self.name,
-            String::from_utf8_lossy(&output.stderr).trim()
-        )))
+        Err(Trouble::new(format!("{} ({role}): {}", self.name, String::from_utf8_lossy(&output.stderr).trim())))
     }
 
     /// How many lines of the server's log contain `text`.
@@ -227,10 +205,7 @@ impl Node {
     /// When the log cannot be read.
     pub fn log_count(&self, text: &str) -> Result<usize> {
         let log = fs::read(&self.log).doing(|| format!("read {}", self.log.display()))?;
-        Ok(String::from_utf8_lossy(&log)
-            .lines()
-            .filter(|line| line.contains(text))
-            .count())
+        Ok(String::from_utf8_lossy(&log).lines().filter(|line| line.contains(text)).count())
     }
 
     /// Makes this standby stream through `upstream` (a proxy, or another node) from now on.
@@ -242,10 +217,7 @@ impl Node {
             return Err(Trouble::new(format!("{upstream} is no IPv4 address")));
         };
         let info = conninfo(&self.name, (*upstream.ip(), upstream.port())).replace('\'', "''");
-        self.psql(
-            "postgres",
-            &format!("alter system set primary_conninfo = '{info}';"),
-        )?;
+        self.psql("postgres", &format!("alter system set primary_conninfo = '{info}';"))?;
         self.psql("postgres", "select pg_reload_conf();")?;
         // The walreceiver is restarted by the startup process; until its upstream is the new one, nothing was changed.
         let wanted = format!(
@@ -261,20 +233,12 @@ impl Node {
     /// # Errors
     /// The last answer, when the time is over.
     pub fn wait_until(&self, sql: &str, answer: &str) -> Result<()> {
-        let deadline = Instant::now() + READY_WITHIN;
-        loop {
-            let last = self.psql("postgres", sql);
-            if last.as_deref().is_ok_and(|last| last == answer) {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                return Err(Trouble::new(format!(
-                    "{}: waited for {answer:?} of {sql:?}, last answer {last:?}",
-                    self.name
-                )));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let mut last = Ok(String::new());
+        let found = look_until(READY_WITHIN, || {
+            last = self.psql("postgres", sql);
+            last.as_deref().is_ok_and(|last| last == answer).then_some(())
+        });
+        found.ok_or_else(|| Trouble::new(format!("{}: waited for {answer:?} of {sql:?}, last answer {last:?}", self.name)))
     }
 
     fn server(&self) -> MutexGuard<'_, Option<Server>> {
@@ -306,14 +270,8 @@ impl Postgres {
         for (number, region) in (1u8..).zip(REGIONS) {
             let data = place.folder.join("postgres").join(region);
             copy(&template.join(region), &data)?;
-            let wiring = Wiring {
-                region: region.to_owned(),
-                listen: place.address(number),
-                port,
-                upstream: primary,
-                wal: wal.clone(),
-                durability,
-            };
+            let wiring =
+                Wiring { region: region.to_owned(), listen: place.address(number), port, upstream: primary, wal: wal.clone(), durability };
             write_wiring(&data, place.account, &wiring)?;
             let node = Node {
                 name: region.to_owned(),
@@ -332,11 +290,7 @@ impl Postgres {
         for node in &nodes {
             node.finish_start()?;
         }
-        let postgres = Self {
-            nodes,
-            wal,
-            secrets: place.folder.join("secrets"),
-        };
+        let postgres = Self { nodes, wal, secrets: place.folder.join("secrets") };
         postgres.wait_streaming()?;
         Ok(postgres)
     }
@@ -362,21 +316,14 @@ impl Postgres {
     /// The last state seen, when they do not in time.
     pub fn wait_streaming(&self) -> Result<()> {
         let primary = self.node(PRIMARY);
-        primary.wait_until(
-            "select count(*) from pg_stat_replication where state = 'streaming' and replay_lsn = pg_current_wal_lsn()",
-            "2",
-        )
+        primary.wait_until("select count(*) from pg_stat_replication where state = 'streaming' and replay_lsn = pg_current_wal_lsn()", "2")
     }
 
     /// Ends every node without caring for its data.
     ///
     /// The postmaster is asked first, because it collects its children; killed ones stay zombies where init does not collect.
     pub(crate) fn end(&self) -> Result<()> {
-        let servers: Vec<Server> = self
-            .nodes
-            .iter()
-            .filter_map(|node| node.server().take())
-            .collect();
+        let servers: Vec<Server> = self.nodes.iter().filter_map(|node| node.server().take()).collect();
         for server in &servers {
             server.signal(Signal::Quit)?;
         }
@@ -386,10 +333,7 @@ impl Postgres {
 
 /// A number from 1 for the node of a region, for its address.
 pub(crate) fn number_of(region: &str) -> u32 {
-    (1u32..)
-        .zip(REGIONS)
-        .find_map(|(number, name)| (name == region).then_some(number))
-        .unwrap_or(0)
+    (1u32..).zip(REGIONS).find_map(|(number, name)| (name == region).then_some(number)).unwrap_or(0)
 }
 
 /// The path of a PostgreSQL 15 program.
@@ -400,36 +344,17 @@ pub(crate) fn binary(name: &str) -> PathBuf {
 /// A psql that talks to one node and nothing else: no password prompt, no startup file, a bounded connect.
 pub(crate) fn psql_command(address: Ipv4Addr, port: u16, role: &str, database: &str) -> Command {
     let mut psql = Command::new(binary("psql"));
-    psql.args(["-X", "-w", "-h"])
-        .arg(address.to_string())
-        .arg("-p")
-        .arg(port.to_string());
+    psql.args(["-X", "-w", "-h"]).arg(address.to_string()).arg("-p").arg(port.to_string());
     psql.args(["-U", role, "-d", database]);
-    psql.env("PGPASSWORD", template::password(role))
-        .env("PGCONNECT_TIMEOUT", "5")
-        .env("PGAPPNAME", "lab");
-    for inherited in [
-        "PGHOST",
-        "PGPORT",
-        "PGUSER",
-        "PGDATABASE",
-        "PGSERVICE",
-        "PGOPTIONS",
-        "PGPASSFILE",
-    ] {
+    psql.env("PGPASSWORD", template::password(role)).env("PGCONNECT_TIMEOUT", "5").env("PGAPPNAME", "lab");
+    for inherited in ["PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGSERVICE", "PGOPTIONS", "PGPASSFILE"] {
         psql.env_remove(inherited);
     }
     psql
 }
 
 /// Starts the postmaster as a child of ours, so that its pid is known from the first moment.
-pub(crate) fn launch(
-    account: Account,
-    data: &Path,
-    log: &Path,
-    pids: &Path,
-    name: &str,
-) -> Result<Server> {
+pub(crate) fn launch(account: Account, data: &Path, log: &Path, pids: &Path, name: &str) -> Result<Server> {
     let mut postgres = account.command(binary("postgres"));
     postgres.arg("-D").arg(data);
     Server::start(postgres, pids, name, log)
@@ -437,43 +362,30 @@ pub(crate) fn launch(
 
 /// Waits until `postmaster.pid` says that connections are accepted.
 pub(crate) fn wait_ready(server: &mut Server, data: &Path, log: &Path) -> Result<()> {
-    let deadline = Instant::now() + READY_WITHIN;
-    loop {
+    let ready = look_until(READY_WITHIN, || {
         let status = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
         let mut lines = status.lines();
         let ours = lines.next() == Some(&server.pid().to_string());
-        if ours && matches!(lines.nth(6).map(str::trim), Some("ready")) {
-            return Ok(());
+        if ours && lines.nth(6).map(str::trim) == Some("ready") {
+            return Some(true);
         }
-        if !server.runs() || Instant::now() > deadline {
-            return Err(Trouble::new(format!(
-                "{} did not start: {}",
-                data.display(),
-                process::end_of(log)
-            )));
-        }
-        std::thread::sleep(LOOK_AGAIN);
+        (!server.runs()).then_some(false)
+    });
+    match ready {
+        Some(true) => Ok(()),
+        Some(false) | None => Err(Trouble::new(format!("{} did not start: {}", data.display(), process::end_of(log)))),
     }
 }
 
 fn conninfo(region: &str, upstream: (Ipv4Addr, u16)) -> String {
     let (host, port) = upstream;
     let password = template::password("replicator");
-    format!(
-        "host={host} port={port} user=replicator password={password} application_name={region} connect_timeout=5"
-    )
+    format!("host={host} port={port} user=replicator password={password} application_name={region} connect_timeout=5")
 }
 
 /// Writes `lab.conf`, which `postgresql.conf` includes as its last line.
 pub(crate) fn write_wiring(data: &Path, account: Account, wiring: &Wiring) -> Result<()> {
-    let Wiring {
-        region,
-        listen,
-        port,
-        upstream,
-        wal,
-        durability,
-    } = wiring;
+    let Wiring { region, listen, port, upstream, wal, durability } = wiring;
     let fsync = match durability {
         Durability::Full => "on",
         Durability::Relaxed => "off",
@@ -486,11 +398,7 @@ pub(crate) fn write_wiring(data: &Path, account: Account, wiring: &Wiring) -> Re
          primary_conninfo = '{conninfo}'\nprimary_slot_name = '{slot}'\nwal_retrieve_retry_interval = 200ms\n",
         wal = wal.display(),
         conninfo = conninfo(region, *upstream),
-        slot = if region == PRIMARY {
-            String::new()
-        } else {
-            region.replace('-', "_")
-        },
+        slot = if region == PRIMARY { String::new() } else { region.replace('-', "_") },
     );
     let file = data.join("lab.conf");
     fs::write(&file, text).doing(|| format!("write {}", file.display()))?;
@@ -515,19 +423,6 @@ fn write_pg_ctl(place: &Place, region: &str, data: &Path) -> Result<PathBuf> {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    let status = Command::new("cp")
-        .args(["-a", "--reflink=auto", "-T"])
-        .arg(from)
-        .arg(to)
-        .status()
-        .doing(|| "run cp".to_owned())?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Trouble::new(format!(
-            "cannot copy {} to {}",
-            from.display(),
-            to.display()
-        )))
-    }
+    let status = Command::new("cp").args(["-a", "--reflink=auto", "-T"]).arg(from).arg(to).status().doing(|| "run cp".to_owned())?;
+    if status.success() { Ok(()) } else { Err(Trouble::new(format!("cannot copy {} to {}", from.display(), to.display()))) }
 }

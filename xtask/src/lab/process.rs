@@ -10,16 +10,15 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::patience::look_until;
 use crate::trouble::{Doing, Result, Trouble};
 
 /// How long a killed process may take to vanish. Generous: the machine may be busy; it is a bound, not a wait.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
 /// How long a server that was told to drop everything may take before it is killed; a frozen one never ends by itself.
 const ENDS_BY_ITSELF_WITHIN: Duration = Duration::from_secs(2);
-/// Pause between two looks at something that is about to change.
-pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The account that the lab's servers run as. PostgreSQL refuses to run as root, and nothing else should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,9 +37,7 @@ pub(crate) enum Account {
 impl Account {
     /// Finds the account: `postgres` when we are root, ourselves otherwise.
     pub(crate) fn find() -> Result<Self> {
-        let uid = fs::metadata("/proc/self")
-            .doing(|| "see who we are".to_owned())?
-            .uid();
+        let uid = fs::metadata("/proc/self").doing(|| "see who we are".to_owned())?.uid();
         if uid != 0 {
             return Ok(Self::Ourselves);
         }
@@ -49,24 +46,10 @@ impl Account {
             .lines()
             .find_map(|line| {
                 let mut fields = line.split(':');
-                let (name, _, uid, gid) = (
-                    fields.next()?,
-                    fields.next()?,
-                    fields.next()?,
-                    fields.next()?,
-                );
-                (name == "postgres").then(|| {
-                    Some(Self::Service {
-                        uid: uid.parse().ok()?,
-                        gid: gid.parse().ok()?,
-                    })
-                })?
+                let (name, _, uid, gid) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+                (name == "postgres").then(|| Some(Self::Service { uid: uid.parse().ok()?, gid: gid.parse().ok()? }))?
             })
-            .ok_or_else(|| {
-                Trouble::new(
-                    "there is no user `postgres` to run servers as; run `cargo xtask install`",
-                )
-            })
+            .ok_or_else(|| Trouble::new("there is no user `postgres` to run servers as; run `cargo xtask install`"))
     }
 
     /// A command that will run as this account, in a process group of its own, with a plain environment.
@@ -75,11 +58,7 @@ impl Account {
         if let Self::Service { uid, gid } = self {
             command.uid(uid).gid(gid);
         }
-        command
-            .process_group(0)
-            .env("LC_ALL", "C.UTF-8")
-            .env_remove("PGPASSFILE")
-            .current_dir("/");
+        command.process_group(0).env("LC_ALL", "C.UTF-8").env_remove("PGPASSFILE").current_dir("/");
         command
     }
 
@@ -87,8 +66,9 @@ impl Account {
     pub(crate) fn own(self, path: &Path) -> Result<()> {
         match self {
             Self::Ourselves => Ok(()),
-            Self::Service { uid, gid } => std::os::unix::fs::chown(path, Some(uid), Some(gid))
-                .doing(|| format!("give {} to the servers' user", path.display())),
+            Self::Service { uid, gid } => {
+                std::os::unix::fs::chown(path, Some(uid), Some(gid)).doing(|| format!("give {} to the servers' user", path.display()))
+            }
         }
     }
 
@@ -96,9 +76,7 @@ impl Account {
     pub(crate) fn shell_prefix(self) -> String {
         match self {
             Self::Ourselves => "exec".to_owned(),
-            Self::Service { uid, gid } => format!(
-                "exec setpriv --reuid={uid} --regid={gid} --clear-groups env LC_ALL=C.UTF-8"
-            ),
+            Self::Service { uid, gid } => format!("exec setpriv --reuid={uid} --regid={gid} --clear-groups env LC_ALL=C.UTF-8"),
         }
     }
 }
@@ -116,16 +94,12 @@ impl Identity {
     /// Reads who has this pid now; `None` when nobody has.
     pub(crate) fn of(pid: u32) -> Option<Self> {
         let fields = stat_after_name(pid)?;
-        Some(Self {
-            pid,
-            started_ticks: fields.get(19)?.parse().ok()?,
-        })
+        Some(Self { pid, started_ticks: fields.get(19)?.parse().ok()? })
     }
 
     /// Whether this very process still runs (a zombie does not).
     pub(crate) fn runs(self) -> bool {
-        Self::of(self.pid) == Some(self)
-            && stat_after_name(self.pid).is_some_and(|fields| fields[0] != "Z")
+        Self::of(self.pid) == Some(self) && stat_after_name(self.pid).is_some_and(|fields| fields[0] != "Z")
     }
 
     /// The line a pid file holds.
@@ -136,10 +110,7 @@ impl Identity {
     /// Reads the line of a pid file.
     fn parse(text: &str) -> Option<Self> {
         let (pid, started) = text.trim().split_once(' ')?;
-        Some(Self {
-            pid: pid.parse().ok()?,
-            started_ticks: started.parse().ok()?,
-        })
+        Some(Self { pid: pid.parse().ok()?, started_ticks: started.parse().ok()? })
     }
 }
 
@@ -163,10 +134,7 @@ pub(crate) fn children_of(pid: u32) -> Vec<u32> {
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-        .filter(|candidate| {
-            stat_after_name(*candidate)
-                .is_some_and(|fields| fields.get(1).and_then(|p| p.parse().ok()) == Some(pid))
-        })
+        .filter(|candidate| stat_after_name(*candidate).is_some_and(|fields| fields.get(1).and_then(|p| p.parse().ok()) == Some(pid)))
         .collect()
 }
 
@@ -239,28 +207,13 @@ impl Server {
     /// Everything it prints goes to the file `log`: an inherited output would keep a test's pipes open.
     pub(crate) fn start(mut command: Command, pids: &Path, name: &str, log: &Path) -> Result<Self> {
         let program = command.get_program().to_owned();
-        let output = || {
-            fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(log)
-                .doing(|| format!("open {}", log.display()))
-        };
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(output()?)
-            .stderr(output()?)
-            .spawn()
-            .doing(|| format!("start {}", program.display()))?;
-        let identity = Identity::of(child.id())
-            .ok_or_else(|| Trouble::new(format!("{} ended at once", program.display())))?;
+        let output = || fs::OpenOptions::new().create(true).append(true).open(log).doing(|| format!("open {}", log.display()));
+        let child =
+            command.stdin(Stdio::null()).stdout(output()?).stderr(output()?).spawn().doing(|| format!("start {}", program.display()))?;
+        let identity = Identity::of(child.id()).ok_or_else(|| Trouble::new(format!("{} ended at once", program.display())))?;
         let pid_file = pids.join(name);
         fs::write(&pid_file, identity.line()).doing(|| format!("write {}", pid_file.display()))?;
-        Ok(Self {
-            child,
-            identity,
-            pid_file,
-        })
+        Ok(Self { child, identity, pid_file })
     }
 
     /// The process id.
@@ -280,15 +233,8 @@ impl Server {
 
     /// Waits until it has ended, at most a bounded time.
     pub(crate) fn wait(mut self) -> Result<()> {
-        let deadline = Instant::now() + GONE_WITHIN;
-        while self.runs() {
-            if Instant::now() > deadline {
-                return Err(Trouble::new(format!(
-                    "process {} did not end within {GONE_WITHIN:?}",
-                    self.pid()
-                )));
-            }
-            std::thread::sleep(LOOK_AGAIN);
+        if look_until(GONE_WITHIN, || (!self.runs()).then_some(())).is_none() {
+            return Err(Trouble::new(format!("process {} did not end within {GONE_WITHIN:?}", self.pid())));
         }
         // The pid file may be gone already when the guardian was faster.
         let _gone = fs::remove_file(&self.pid_file);
@@ -297,10 +243,8 @@ impl Server {
 
     /// Gives it a moment to end by itself after a signal that was just sent, then kills it with its children.
     pub(crate) fn end(mut self) -> Result<()> {
-        let deadline = Instant::now() + ENDS_BY_ITSELF_WITHIN;
-        while self.runs() && Instant::now() < deadline {
-            std::thread::sleep(LOOK_AGAIN);
-        }
+        // Whether it ended or not, what follows makes sure.
+        let _ended = look_until(ENDS_BY_ITSELF_WITHIN, || (!self.runs()).then_some(()));
         self.kill_group()
     }
 
@@ -320,16 +264,11 @@ pub(crate) fn kill_recorded(pids: &Path) -> Result<()> {
         return Ok(());
     };
     for entry in entries.flatten() {
-        let recorded = fs::read_to_string(entry.path())
-            .ok()
-            .as_deref()
-            .and_then(Identity::parse);
+        let recorded = fs::read_to_string(entry.path()).ok().as_deref().and_then(Identity::parse);
         if let Some(identity) = recorded.filter(|identity| identity.runs()) {
             kill_with_children(identity.pid)?;
-            let deadline = Instant::now() + GONE_WITHIN;
-            while identity.runs() && Instant::now() < deadline {
-                std::thread::sleep(LOOK_AGAIN);
-            }
+            // One that cannot be killed is reported by the removal of its folder.
+            let _gone = look_until(GONE_WITHIN, || (!identity.runs()).then_some(()));
         }
     }
     Ok(())
@@ -345,19 +284,13 @@ pub(crate) fn end_of(log: &Path) -> String {
 
 /// Records a process under `pids`, to be killed with the lab.
 pub(crate) fn record(pids: &Path, name: &str, pid: u32) -> Result<()> {
-    let identity =
-        Identity::of(pid).ok_or_else(|| Trouble::new(format!("process {pid} is gone already")))?;
-    fs::write(pids.join(name), identity.line())
-        .doing(|| format!("write {}", pids.join(name).display()))
+    let identity = Identity::of(pid).ok_or_else(|| Trouble::new(format!("process {pid} is gone already")))?;
+    fs::write(pids.join(name), identity.line()).doing(|| format!("write {}", pids.join(name).display()))
 }
 
 /// Whether the owner recorded in a lab's folder is still alive.
 pub(crate) fn owner_lives(owner_file: &Path) -> bool {
-    fs::read_to_string(owner_file)
-        .ok()
-        .as_deref()
-        .and_then(Identity::parse)
-        .is_some_and(Identity::runs)
+    fs::read_to_string(owner_file).ok().as_deref().and_then(Identity::parse).is_some_and(Identity::runs)
 }
 
 /// Writes the `owner` file of a lab.
@@ -383,11 +316,7 @@ impl Guardian {
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(if farewell.is_empty() {
-                Stdio::null()
-            } else {
-                Stdio::inherit()
-            })
+            .stderr(if farewell.is_empty() { Stdio::null() } else { Stdio::inherit() })
             .spawn()
             .doing(|| "start the lab's guardian".to_owned())?;
         let pipe = child.stdin.take();

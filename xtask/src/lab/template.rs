@@ -42,14 +42,7 @@ host all         all        127.0.0.0/8 scram-sha-256
 ";
 
 /// The roles of the lab.
-pub(crate) const ROLES: [&str; 6] = [
-    "postgres",
-    "replicator",
-    "app",
-    "heartbeat",
-    "lifeboat_probe",
-    "lifeboat_act",
-];
+pub(crate) const ROLES: [&str; 6] = ["postgres", "replicator", "app", "heartbeat", "lifeboat_probe", "lifeboat_act"];
 
 /// The password of a role. The same in every lab, because a lab's clusters are copies; they listen on loopback only.
 pub(crate) fn password(role: &str) -> String {
@@ -68,8 +61,7 @@ pub(crate) fn ready(account: Account) -> Result<PathBuf> {
         return Ok(template);
     }
     if template.exists() {
-        fs::remove_dir_all(&template)
-            .doing(|| format!("remove the unfinished {}", template.display()))?;
+        fs::remove_dir_all(&template).doing(|| format!("remove the unfinished {}", template.display()))?;
     }
     build(&template, account)?;
     fs::write(template.join("complete"), "").doing(|| "mark the template complete".to_owned())?;
@@ -77,11 +69,7 @@ pub(crate) fn ready(account: Account) -> Result<PathBuf> {
 }
 
 fn build(template: &Path, account: Account) -> Result<()> {
-    for folder in [
-        template.to_owned(),
-        template.join("wal"),
-        template.join("pids"),
-    ] {
+    for folder in [template.to_owned(), template.join("wal"), template.join("pids")] {
         fs::create_dir_all(&folder).doing(|| format!("make {}", folder.display()))?;
         place::restrict(&folder, 0o755)?;
         account.own(&folder)?;
@@ -97,12 +85,7 @@ fn build(template: &Path, account: Account) -> Result<()> {
     };
     let primary = init(template, account, &wiring(PRIMARY))?;
     for replica in REGIONS.into_iter().filter(|region| *region != PRIMARY) {
-        clone(
-            template,
-            account,
-            &wiring(replica),
-            (address(PRIMARY), port),
-        )?;
+        clone(template, account, &wiring(replica), (address(PRIMARY), port))?;
     }
     let mut servers = vec![primary];
     for replica in REGIONS.into_iter().filter(|region| *region != PRIMARY) {
@@ -123,22 +106,12 @@ fn address(region: &str) -> Ipv4Addr {
 fn init(template: &Path, account: Account, wiring: &Wiring) -> Result<Server> {
     let data = template.join(PRIMARY);
     let password_file = template.join("initial-password");
-    fs::write(&password_file, password("postgres"))
-        .doing(|| "write the first password".to_owned())?;
+    fs::write(&password_file, password("postgres")).doing(|| "write the first password".to_owned())?;
     account.own(&password_file)?;
     place::restrict(&password_file, 0o600)?;
     let mut initdb = account.command(postgres::binary("initdb"));
-    initdb.arg("-D").arg(&data).args([
-        "-U",
-        "postgres",
-        "-A",
-        "scram-sha-256",
-        "--no-sync",
-        "--no-instructions",
-    ]);
-    initdb
-        .args(["-E", "UTF8", "--locale=C", "--pwfile"])
-        .arg(&password_file);
+    initdb.arg("-D").arg(&data).args(["-U", "postgres", "-A", "scram-sha-256", "--no-sync", "--no-instructions"]);
+    initdb.args(["-E", "UTF8", "--locale=C", "--pwfile"]).arg(&password_file);
     succeed(initdb, "initdb")?;
     fs::remove_file(&password_file).doing(|| "remove the first password".to_owned())?;
     append(&data.join("postgresql.conf"), SETTINGS)?;
@@ -154,24 +127,16 @@ fn create_roles(template: &Path, wiring: &Wiring) -> Result<()> {
     let mut script = include_str!("roles.sql").to_owned();
     for role in ROLES {
         // `\i` ends in the database postgres, where roles are as good as anywhere.
-        script.push_str(&format!(
-            "alter role {role} password '{}';\n",
-            password(role)
-        ));
+        script.push_str(&format!("alter role {role} password '{}';\n", password(role)));
     }
     for slot in REGIONS.into_iter().filter(|region| *region != PRIMARY) {
         let slot = slot.replace('-', "_");
-        script.push_str(&format!(
-            "select pg_create_physical_replication_slot('{slot}', true);\n"
-        ));
+        script.push_str(&format!("select pg_create_physical_replication_slot('{slot}', true);\n"));
     }
     fs::write(&roles, script).doing(|| "write roles.sql".to_owned())?;
     fs::write(&objects, include_str!("objects.sql")).doing(|| "write objects.sql".to_owned())?;
     let mut psql = postgres::psql_command(wiring.listen, wiring.port, "postgres", "postgres");
-    psql.args(["-q", "-v", "ON_ERROR_STOP=1", "-v"])
-        .arg(format!("objects={}", objects.display()))
-        .arg("-f")
-        .arg(&roles);
+    psql.args(["-q", "-v", "ON_ERROR_STOP=1", "-v"]).arg(format!("objects={}", objects.display())).arg("-f").arg(&roles);
     succeed(psql, "create the roles")
 }
 
@@ -179,13 +144,7 @@ fn clone(template: &Path, account: Account, wiring: &Wiring, from: (Ipv4Addr, u1
     let data = template.join(&wiring.region);
     let mut backup = account.command(postgres::binary("pg_basebackup"));
     backup.env("PGPASSWORD", password("replicator"));
-    backup
-        .arg("-h")
-        .arg(from.0.to_string())
-        .arg("-p")
-        .arg(from.1.to_string())
-        .args(["-U", "replicator", "-D"])
-        .arg(&data);
+    backup.arg("-h").arg(from.0.to_string()).arg("-p").arg(from.1.to_string()).args(["-U", "replicator", "-D"]).arg(&data);
     backup.args(["-X", "stream", "-c", "fast", "--no-sync", "--no-manifest"]);
     succeed(backup, "pg_basebackup")?;
     fs::write(data.join("standby.signal"), "").doing(|| "write standby.signal".to_owned())?;
@@ -208,15 +167,9 @@ fn append(file: &Path, text: &str) -> Result<()> {
 }
 
 fn succeed(mut command: Command, what: &str) -> Result<()> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .doing(|| format!("run {what}"))?;
+    let output = command.stdin(Stdio::null()).output().doing(|| format!("run {what}"))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(Trouble::new(format!(
-        "{what} failed: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    )))
+    Err(Trouble::new(format!("{what} failed: {}", String::from_utf8_lossy(&output.stderr).trim())))
 }
