@@ -103,7 +103,6 @@ pub(super) fn end_of_text(bytes: &[u8], open: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
     use super::*;
 
     #[test]
