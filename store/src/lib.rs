@@ -6,15 +6,19 @@
 
 mod chain;
 #[cfg(any(test, feature = "test-support"))]
+pub mod contract;
+#[cfg(any(test, feature = "test-support"))]
 mod faulty;
 mod leases;
 mod memory;
+mod sled;
 
 pub use chain::{chain_after, chain_start};
 #[cfg(any(test, feature = "test-support"))]
 pub use faulty::{Fault, FaultyStore};
 pub use leases::{BootClock, LeaseClock, ManualClock};
 pub use memory::MemoryStore;
+pub use sled::{SledOptions, SledStore, Verified};
 
 use std::fmt;
 use std::num::NonZeroU32;

@@ -126,7 +126,8 @@ impl Store for MemoryStore {
         let skip = usize::try_from(from.0 - found.first.0).unwrap_or(usize::MAX);
         let mut page = Page { records: Vec::new(), next: found.next(), chain: found.chain };
         let mut bytes = 0;
-        for (place, (record, chain)) in (from.0..).zip(found.records.iter().skip(skip)).take(limit.get() as usize) {
+        let rest = found.records.iter().skip(skip).take(limit.get() as usize);
+        for ((record, chain), place) in rest.zip(from.0..) {
             if bytes + record.0.len() > PAGE_BYTES_MAX {
                 break;
             }
@@ -203,4 +204,39 @@ impl Store for MemoryStore {
         self.shared.leases.release(&lease);
         Ok(())
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{LeasesAfterReopening, Subject};
+    use crate::leases::ManualClock;
+
+    #[derive(Debug)]
+    struct Memory {
+        store: MemoryStore,
+        clock: ManualClock,
+    }
+
+    #[async_trait]
+    impl Subject for Memory {
+        async fn open(&mut self) -> Arc<dyn Store> {
+            Arc::new(self.store.clone())
+        }
+
+        async fn advance(&mut self, by: Duration) {
+            self.clock.advance(by);
+        }
+
+        fn leases_after_reopening(&self) -> LeasesAfterReopening {
+            LeasesAfterReopening::Hold
+        }
+    }
+
+    fn memory() -> Memory {
+        let clock = ManualClock::default();
+        Memory { store: MemoryStore::with_clock(Arc::new(clock.clone())), clock }
+    }
+
+    crate::contract_suite!(memory());
 }

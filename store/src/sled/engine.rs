@@ -1,0 +1,369 @@
+//! The one tree: how it is started, repaired, written and read. What its keys mean is in `layout`; who may write is in `committer`.
+
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ::sled::{Batch, Db, IVec};
+
+use crate::{LogId, PAGE_BYTES_MAX, Seq, StoreError};
+
+use super::folder::{Ballast, Folder, io_error, is_disk_full, sync_folder};
+use super::layout::{Framed, LogNumber, part_key, place_of};
+
+/// How long to wait for sled's own lock. The folder's lock is ours already, so only a closing handle of this process has it.
+const CLOSING_MAX: Duration = Duration::from_secs(10);
+
+/// Below this much room a panic while opening is taken for the full disk that it almost certainly is.
+const ROOM_BYTES_MIN: u64 = 1024 * 1024;
+
+/// An open tree. Only the committer writes to it.
+pub(super) struct Engine {
+    db: Db,
+    /// A second handle on the tree's file, because `flush` of sled never reaches the disk: it ends in `sync_file_range`.
+    file: File,
+    blobs: PathBuf,
+    folder: Folder,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+/// Why a group was not acknowledged.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) kind: FailureKind,
+    pub(super) why: String,
+}
+
+/// What a failure leaves in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FailureKind {
+    /// No room for the bytes; the disk itself answered truthfully.
+    DiskFull,
+    /// The disk may hold less than the system shows.
+    Sync,
+    /// The tree stopped for another reason.
+    Stopped,
+}
+
+/// Why the tree did not start.
+#[derive(Debug)]
+enum StartError {
+    DiskFull,
+    Corrupt(String),
+    Failed(io::Error),
+}
+
+impl Engine {
+    /// Starts the tree in `path`, with every rescue tried once: give up the ballast where the disk is full, put snapshots
+    /// aside where they do not fit the file.
+    pub(super) fn open(folder: &Folder, path: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        let mut snapshots = Snapshots::InPlace;
+        loop {
+            let started = repair(path).and_then(|()| Self::start(folder, path, cache_bytes));
+            match started {
+                Ok(engine) => {
+                    engine.make_durable(path)?;
+                    return Ok(engine);
+                }
+                Err(StartError::DiskFull) => match folder.drop_ballast()? {
+                    Ballast::Dropped => {}
+                    Ballast::None => {
+                        return Err(StoreError::DiskFull { folder: folder.name() });
+                    }
+                },
+                Err(StartError::Corrupt(why)) => match snapshots {
+                    Snapshots::InPlace => {
+                        put_snapshots_aside(path)?;
+                        snapshots = Snapshots::Aside;
+                    }
+                    Snapshots::Aside => {
+                        return Err(folder.damaged(format!("the tree does not open: {why}")));
+                    }
+                },
+                Err(StartError::Failed(error)) => {
+                    return Err(io_error("opening the tree in", path)(error));
+                }
+            }
+        }
+    }
+
+    fn start(folder: &Folder, path: &Path, cache_bytes: u64) -> Result<Self, StartError> {
+        let deadline = Instant::now() + CLOSING_MAX;
+        let db = loop {
+            // A background flusher would race ours, and answer nobody.
+            let config = ::sled::Config::new().path(path).flush_every_ms(None).cache_capacity(cache_bytes);
+            match catch_unwind(AssertUnwindSafe(|| config.open())) {
+                Ok(Ok(db)) => break db,
+                Ok(Err(::sled::Error::Io(error))) if is_closing(&error) && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Ok(Err(::sled::Error::Io(error))) if is_disk_full(&error) => {
+                    return Err(StartError::DiskFull);
+                }
+                Ok(Err(::sled::Error::Io(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Err(StartError::Corrupt(error.to_string()));
+                }
+                Ok(Err(::sled::Error::Io(error))) => return Err(StartError::Failed(error)),
+                Ok(Err(other)) => return Err(StartError::Corrupt(other.to_string())),
+                Err(_) if folder.free_bytes() < ROOM_BYTES_MIN => return Err(StartError::DiskFull),
+                Err(panic) => return Err(StartError::Corrupt(panic_text(&*panic))),
+            }
+        };
+        let file = File::open(path.join("db")).map_err(StartError::Failed)?;
+        Ok(Self { db, file, blobs: path.join("blobs"), folder: folder.clone() })
+    }
+
+    /// What opening wrote or found in the cache becomes durable before anybody reads it.
+    fn make_durable(&self, path: &Path) -> Result<(), StoreError> {
+        self.db.flush().map_err(|error| self.read_error(error))?;
+        self.file.sync_all().map_err(io_error("syncing the tree in", path))?;
+        let conf = path.join("conf");
+        File::open(&conf).and_then(|file| file.sync_all()).map_err(io_error("syncing", &conf))?;
+        sync_folder(&self.blobs)?;
+        sync_folder(path)?;
+        path.parent().map_or(Ok(()), sync_folder)
+    }
+
+    /// Writes one group: it is durable, whole, when this answers `Ok`, and costs one sync.
+    pub(super) fn apply(&self, batch: Batch) -> Result<(), Failure> {
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            self.db.apply_batch(batch)?;
+            self.db.flush()
+        }));
+        match written {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                return Err(Failure { kind: kind_of(&error), why: error.to_string() });
+            }
+            Err(panic) => {
+                return Err(Failure { kind: FailureKind::Stopped, why: panic_text(&*panic) });
+            }
+        }
+        self.file.sync_data().map_err(|error| Failure { kind: FailureKind::Sync, why: error.to_string() })?;
+        self.refuse_blobs()
+    }
+
+    /// sled writes large pages to files of their own and never syncs them. Ours are kept too small for that.
+    fn refuse_blobs(&self) -> Result<(), Failure> {
+        let stopped = |why: String| Failure { kind: FailureKind::Stopped, why };
+        let mut entries = std::fs::read_dir(&self.blobs).map_err(|error| stopped(error.to_string()))?;
+        match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(stopped("the tree made a blob file, which is never synced".into())),
+        }
+    }
+
+    /// Entries whose key begins with `prefix`.
+    pub(super) fn entries(&self, prefix: &[u8]) -> impl Iterator<Item = Result<(IVec, IVec), StoreError>> + '_ {
+        self.guarded(self.db.scan_prefix(prefix))
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        match catch_unwind(AssertUnwindSafe(|| self.db.get(key))) {
+            Ok(found) => found.map_err(|error| self.read_error(error)),
+            Err(panic) => Err(self.folder.damaged(panic_text(&*panic))),
+        }
+    }
+
+    /// The keys of all parts from one place to before another, at most `limit`.
+    pub(super) fn part_keys(&self, number: LogNumber, from: Seq, end: Seq, limit: usize) -> Result<Vec<IVec>, StoreError> {
+        let range = part_key(number, from, 0)..part_key(number, end, 0);
+        self.guarded(self.db.range(range)).take(limit).map(|entry| entry.map(|(key, _)| key)).collect()
+    }
+
+    /// Whole records from one place to before another: at most `limit`, and few enough for a page. Places are gapless.
+    pub(super) fn frames(
+        &self,
+        log: &LogId,
+        number: LogNumber,
+        from: Seq,
+        end: Seq,
+        limit: usize,
+    ) -> Result<Vec<(Seq, Framed)>, StoreError> {
+        let damaged = |place: Seq, what: &str| self.folder.damaged(format!("record {} of log {log} {what}", place.0));
+        let mut reader = FrameReader { number, next: from, frame: Vec::new(), parts: 0, found: Vec::new(), bytes: 0 };
+        for entry in self.guarded(self.db.range(part_key(number, from, 0)..part_key(number, end, 0))) {
+            let (key, value) = entry.map_err(|error| self.folder.damaged(format!("log {log}: {error}")))?;
+            let (place, part) = place_of(&key).ok_or_else(|| damaged(reader.next, "has a malformed key"))?;
+            if part == 0 && reader.parts > 0 {
+                reader.finish().map_err(|what| damaged(reader.next, what))?;
+                if reader.is_full(limit) {
+                    return Ok(reader.found);
+                }
+                reader.next.0 += 1;
+            }
+            if place != reader.next || part != reader.parts {
+                return Err(damaged(reader.next, "is missing, or a part of it"));
+            }
+            reader.frame.extend_from_slice(&value);
+            reader.parts += 1;
+        }
+        if reader.parts == 0 {
+            return Err(damaged(reader.next, "is missing"));
+        }
+        reader.finish().map_err(|what| damaged(reader.next, what))?;
+        if !reader.is_full(limit) && reader.next.0 + 1 < end.0 {
+            return Err(damaged(Seq(reader.next.0 + 1), "is missing"));
+        }
+        Ok(reader.found)
+    }
+
+    /// Ends an iteration at the first error or panic, so that a damaged tree cannot be read in circles.
+    fn guarded(&self, mut iter: ::sled::Iter) -> impl Iterator<Item = Result<(IVec, IVec), StoreError>> + '_ {
+        let mut ended = Ended::No;
+        std::iter::from_fn(move || {
+            if ended == Ended::Yes {
+                return None;
+            }
+            let item = match catch_unwind(AssertUnwindSafe(|| iter.next())) {
+                Ok(None) => return None,
+                Ok(Some(Ok(entry))) => return Some(Ok(entry)),
+                Ok(Some(Err(error))) => Err(self.read_error(error)),
+                Err(panic) => Err(self.folder.damaged(panic_text(&*panic))),
+            };
+            ended = Ended::Yes;
+            Some(item)
+        })
+    }
+
+    fn read_error(&self, error: ::sled::Error) -> StoreError {
+        match error {
+            ::sled::Error::Io(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
+                io_error("reading the tree in", self.folder.path())(source)
+            }
+            ::sled::Error::Io(_)
+            | ::sled::Error::CollectionNotFound(_)
+            | ::sled::Error::Unsupported(_)
+            | ::sled::Error::ReportableBug(_)
+            | ::sled::Error::Corruption { .. } => self.folder.damaged(error.to_string()),
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Ended {
+    Yes,
+    No,
+}
+
+enum Snapshots {
+    InPlace,
+    Aside,
+}
+
+struct FrameReader {
+    number: LogNumber,
+    /// The place being read.
+    next: Seq,
+    frame: Vec<u8>,
+    parts: u16,
+    found: Vec<(Seq, Framed)>,
+    bytes: usize,
+}
+
+impl FrameReader {
+    fn finish(&mut self) -> Result<(), &'static str> {
+        let framed = Framed::from_frame(self.number, self.next, &self.frame)?;
+        self.frame.clear();
+        self.parts = 0;
+        self.bytes += framed.record.0.len();
+        // The one that passes the limit of a page is read again with the next page.
+        if self.bytes <= PAGE_BYTES_MAX || self.found.is_empty() {
+            self.found.push((self.next, framed));
+        }
+        Ok(())
+    }
+
+    fn is_full(&self, limit: usize) -> bool {
+        self.found.len() >= limit || self.bytes > PAGE_BYTES_MAX
+    }
+}
+
+fn kind_of(error: &::sled::Error) -> FailureKind {
+    match error {
+        ::sled::Error::Io(error) if is_disk_full(error) => FailureKind::DiskFull,
+        // The error may come from the part of `flush` that starts writing back, after which the cache can lie.
+        ::sled::Error::Io(_) => FailureKind::Sync,
+        ::sled::Error::CollectionNotFound(_)
+        | ::sled::Error::Unsupported(_)
+        | ::sled::Error::ReportableBug(_)
+        | ::sled::Error::Corruption { .. } => FailureKind::Stopped,
+    }
+}
+
+fn is_closing(error: &io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("the tree panicked: {}", text.unwrap_or("no message"))
+}
+
+/// Mends what a crash inside sled's own opening leaves behind and what it then refuses to open with.
+fn repair(path: &Path) -> Result<(), StartError> {
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(StartError::Failed(error)),
+    };
+    for entry in entries {
+        let found = entry.map_err(StartError::Failed)?.path();
+        let name = found.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let mended = match name.strip_suffix(".generating").filter(|name| name.starts_with("snap.")) {
+            Some(finished) => match is_whole_snapshot(&found) {
+                Ok(Whole::Yes) => std::fs::rename(&found, path.join(finished)),
+                Ok(Whole::No) => std::fs::remove_file(&found),
+                Err(error) => Err(error),
+            },
+            // sled writes the same defaults again; it only stumbles over half a file.
+            None if name == "conf" => match is_whole_conf(&found) {
+                Ok(Whole::Yes) => Ok(()),
+                Ok(Whole::No) => std::fs::remove_file(&found),
+                Err(error) => Err(error),
+            },
+            None => Ok(()),
+        };
+        mended.map_err(StartError::Failed)?;
+    }
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(StartError::Failed)
+}
+
+enum Whole {
+    Yes,
+    No,
+}
+
+/// A snapshot ends with its length (8 bytes) and the crc32 of all before that.
+fn is_whole_snapshot(path: &Path) -> io::Result<Whole> {
+    let bytes = std::fs::read(path)?;
+    let whole = bytes.len() > 12
+        && bytes.split_last_chunk::<12>().is_some_and(|(body, end)| end.get(8..) == Some(&crc32fast::hash(body).to_le_bytes()));
+    Ok(if whole { Whole::Yes } else { Whole::No })
+}
+
+/// The configuration ends with the crc32 of all before it.
+fn is_whole_conf(path: &Path) -> io::Result<Whole> {
+    let bytes = std::fs::read(path)?;
+    let whole = bytes.split_last_chunk::<4>().is_some_and(|(body, end)| *end == crc32fast::hash(body).to_le_bytes());
+    Ok(if whole { Whole::Yes } else { Whole::No })
+}
+
+/// Snapshots only shorten opening; without them sled reads its whole file.
+fn put_snapshots_aside(path: &Path) -> Result<(), StoreError> {
+    for entry in std::fs::read_dir(path).map_err(io_error("listing", path))? {
+        let found = entry.map_err(io_error("listing", path))?.path();
+        let name = found.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with("snap.") {
+            std::fs::rename(&found, path.join(format!("unused.{name}"))).map_err(io_error("putting aside", &found))?;
+        }
+    }
+    sync_folder(path)
+}

@@ -1,0 +1,57 @@
+//! Walking a whole store and naming what does not fit. It mends nothing.
+
+use crate::{Digest, LogHead, LogId, Seq, StoreError};
+
+use super::layout::Head;
+use super::{Shared, read};
+
+/// Records looked at in one go, so that other readers and the writer get their turn.
+const STRIDE: usize = 1024;
+
+/// What a walk over every log and every kept value found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Each log whose chain holds from its first record to its head.
+    pub logs: Vec<LogHead>,
+    /// Records in those logs.
+    pub records: u64,
+    /// Kept values that have their digest.
+    pub kept: Vec<Digest>,
+    /// What does not fit, one sentence each, with the log or value and the place. Empty means that the store is sound.
+    pub damage: Vec<String>,
+}
+
+pub(super) fn verify(shared: &Shared) -> Result<Verified, StoreError> {
+    let mut verified = Verified::default();
+    for (log, head) in shared.all_heads() {
+        match walk(shared, &log, &head) {
+            Ok(()) => {
+                verified.records += head.next.0 - head.first.0;
+                verified.logs.push(LogHead { log, first: head.first, next: head.next, chain: head.chain });
+            }
+            Err(StoreError::Damaged { what, .. }) => verified.damage.push(what),
+            Err(other) => return Err(other),
+        }
+    }
+    for digest in shared.kept.digests()? {
+        match shared.kept.read(&digest) {
+            Ok(_) => verified.kept.push(digest),
+            Err(StoreError::Damaged { what, .. }) => verified.damage.push(what),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(verified)
+}
+
+fn walk(shared: &Shared, log: &LogId, head: &Head) -> Result<(), StoreError> {
+    let mut place = head.first;
+    while place < head.next {
+        let frames = shared.unless_rewritten(log, head, || read::proven(&shared.folder, &shared.engine, log, head, place, STRIDE))?;
+        match frames.as_deref().and_then(<[_]>::last) {
+            Some((last, _)) => place = Seq(last.0 + 1),
+            // The log was truncated or removed meanwhile: what this walk began with is no more.
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
