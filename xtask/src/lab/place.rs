@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -15,6 +16,12 @@ use crate::trouble::{Doing, Result, Trouble};
 const FIRST_PORT: u16 = 15_400;
 /// Where the search ends.
 const LAST_PORT: u16 = 31_999;
+/// A socket's path has at most 107 bytes, and the lab's own part of it needs up to 40.
+const LONGEST_PATH_BYTES: usize = 64;
+/// Where files are kept in memory.
+const MEMORY: &str = "/dev/shm";
+/// Free memory below which labs go to the disk: enough for a dozen at once.
+const MEMORY_ROOM_MIB: u64 = 4096;
 /// How long the last files of killed servers may take to become removable.
 const REMOVED_WITHIN: Duration = Duration::from_secs(2);
 /// Ports that one process may use before it begins again.
@@ -37,7 +44,8 @@ pub fn root() -> PathBuf {
 
 /// A folder under `target/` that the servers' user can reach.
 ///
-/// A clone under a private home (`/root` is 0700) cannot be entered by the `postgres` user. Then the folder is made under
+/// A clone under a private home or with a very long path (`/root` is 0700) cannot be entered by the `postgres` user,
+/// or gives sockets names that are too long. Then the folder is made under
 /// `/var/tmp` and `wanted` becomes a link to it, so that a person still finds everything where the README says.
 pub(crate) fn reachable(wanted: &Path, account: Account) -> Result<PathBuf> {
     if let Ok(existing) = fs::canonicalize(wanted) {
@@ -46,13 +54,18 @@ pub(crate) fn reachable(wanted: &Path, account: Account) -> Result<PathBuf> {
     let parent = wanted.parent().ok_or_else(|| Trouble::new("a lab cannot be the root of the file system"))?;
     fs::create_dir_all(parent).doing(|| format!("make {}", parent.display()))?;
     let parent = fs::canonicalize(parent).doing(|| format!("find {}", parent.display()))?;
-    if account == Account::Ourselves || parent.ancestors().all(others_may_enter) {
+    let may_enter = account == Account::Ourselves || parent.ancestors().all(others_may_enter);
+    if may_enter && parent.as_os_str().len() <= LONGEST_PATH_BYTES {
         let folder = parent.join(wanted.file_name().unwrap_or_default());
         fs::create_dir_all(&folder).doing(|| format!("make {}", folder.display()))?;
         return Ok(folder);
     }
-    let name: String = wanted.display().to_string().trim_matches('/').replace('/', "-");
-    let folder = Path::new("/var/tmp").join(format!("lifeboat-{name}"));
+    elsewhere(wanted, Path::new("/var/tmp"))
+}
+
+/// Makes a folder under `base` and the link `wanted` to it. A link whose folder is gone (after a restart of the machine) is made good.
+fn elsewhere(wanted: &Path, base: &Path) -> Result<PathBuf> {
+    let folder = base.join(format!("lifeboat-{:016x}", fingerprint(wanted)));
     fs::create_dir_all(&folder).doing(|| format!("make {}", folder.display()))?;
     // Two processes may both find the link missing; whichever loses finds it made.
     match std::os::unix::fs::symlink(&folder, wanted) {
@@ -61,6 +74,14 @@ pub(crate) fn reachable(wanted: &Path, account: Account) -> Result<PathBuf> {
         }
         Ok(()) | Err(_) => Ok(folder),
     }
+}
+
+/// A short name for a path, the same every time (FNV-1a).
+fn fingerprint(path: &Path) -> u64 {
+    path.as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn others_may_enter(folder: &Path) -> bool {
@@ -95,8 +116,7 @@ pub(crate) struct Place {
 impl Place {
     /// A new place for a lab of a test, with addresses that no other process has: they follow from our pid.
     pub(crate) fn of_this_process(account: Account) -> Result<Self> {
-        let labs = reachable(&target().join("peers"), account)?.join("labs");
-        fs::create_dir_all(&labs).doing(|| format!("make {}", labs.display()))?;
+        let labs = labs(account)?;
         let pid = std::process::id();
         let number = NEXT_LAB.fetch_add(1, Ordering::Relaxed);
         let folder = labs.join(format!("{pid}-{number}"));
@@ -174,6 +194,26 @@ impl Place {
     }
 }
 
+/// The folder of the labs of tests: in memory where there is room, because copying four thousand files to a disk takes
+/// seconds and to memory a third of one; `target/peers/labs` is then a link.
+fn labs(account: Account) -> Result<PathBuf> {
+    let link = reachable(&target().join("peers"), account)?.join("labs");
+    if let Ok(existing) = fs::canonicalize(&link) {
+        return Ok(existing);
+    }
+    if memory_has_room() {
+        return elsewhere(&link, Path::new(MEMORY));
+    }
+    fs::create_dir_all(&link).doing(|| format!("make {}", link.display()))?;
+    Ok(link)
+}
+
+fn memory_has_room() -> bool {
+    let Ok(output) = Command::new("df").args(["--output=avail", "--block-size=1M", MEMORY]).output() else { return false };
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().nth(1).and_then(|free| free.trim().parse::<u64>().ok()).is_some_and(|free| free >= MEMORY_ROOM_MIB)
+}
+
 /// The address before the three that belong to this process alone.
 pub(crate) fn base_of_this_process() -> Ipv4Addr {
     // A pid has at most 22 bits; with two bits for the node that fills 127.0.0.0/8 exactly.
@@ -208,7 +248,7 @@ pub(crate) fn remove(folder: &Path) -> Result<()> {
 pub(crate) fn reap(account: Account) -> Result<()> {
     let peers = reachable(&target().join("peers"), account)?;
     let _turn = Turn::wait(&peers.join("reaper.lock"))?;
-    let Ok(entries) = fs::read_dir(peers.join("labs")) else {
+    let Ok(entries) = fs::read_dir(labs(account)?) else {
         return Ok(());
     };
     for entry in entries.flatten() {

@@ -310,13 +310,19 @@ impl Postgres {
         self.secrets.join(role)
     }
 
-    /// Waits until both replicas stream from the primary and have replayed everything it had when asked.
+    /// Waits until both replicas stream and have replayed everything that the primary has now.
     ///
     /// # Errors
     /// The last state seen, when they do not in time.
     pub fn wait_streaming(&self) -> Result<()> {
         let primary = self.node(PRIMARY);
-        primary.wait_until("select count(*) from pg_stat_replication where state = 'streaming' and replay_lsn = pg_current_wal_lsn()", "2")
+        let position = primary.psql("postgres", "select pg_current_wal_lsn()")?;
+        // The replicas are asked themselves: what the primary knows of their replay may be ten seconds old.
+        let caught_up = format!(
+            "select pg_last_wal_replay_lsn() >= '{position}' and exists \
+             (select from pg_stat_wal_receiver where status = 'streaming')"
+        );
+        self.nodes.iter().filter(|node| node.name != PRIMARY).try_for_each(|node| node.wait_until(&caught_up, "t"))
     }
 
     /// Ends every node without caring for its data.

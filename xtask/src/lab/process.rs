@@ -18,7 +18,7 @@ use crate::trouble::{Doing, Result, Trouble};
 /// How long a killed process may take to vanish. Generous: the machine may be busy; it is a bound, not a wait.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
 /// How long a server that was told to drop everything may take before it is killed; a frozen one never ends by itself.
-const ENDS_BY_ITSELF_WITHIN: Duration = Duration::from_secs(2);
+const ENDS_BY_ITSELF_WITHIN: Duration = Duration::from_millis(500);
 
 /// The account that the lab's servers run as. PostgreSQL refuses to run as root, and nothing else should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use crate::lab::process::{Account, Server, Signal};
 use crate::trouble::{Doing, Result, Trouble};
 
 /// Raised whenever the recipe below changes, so that an old template is not used with a new lab.
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 3;
 /// Where the template's clusters listen while they are made: on addresses of this process, below the ports of its labs.
 const BUILDING_PORT: u16 = 15_399;
 
@@ -24,6 +24,8 @@ max_wal_senders = 12
 wal_level = replica
 wal_log_hints = on
 wal_keep_size = 64MB
+min_wal_size = 32MB
+max_wal_size = 256MB
 archive_mode = on
 hot_standby = on
 autovacuum = off
