@@ -2,8 +2,6 @@
 //!
 //! This crate knows no step and no run: a record is bytes. What a log means is decided in `lifeboat-engine`.
 
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
-
 mod chain;
 #[cfg(any(test, feature = "test-support"))]
 pub mod contract;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::sled::{Batch, Db, IVec};
 
@@ -14,7 +14,10 @@ use super::folder::{Ballast, Folder, io_error, is_disk_full, sync_folder};
 use super::layout::{Framed, LogNumber, part_key, place_of};
 
 /// How long to wait for sled's own lock. The folder's lock is ours already, so only a closing handle of this process has it.
-const CLOSING_MAX: Duration = Duration::from_secs(10);
+const CLOSING_TRIES_MAX: u32 = 5_000;
+
+/// Pause between two tries.
+const CLOSING_PAUSE: Duration = Duration::from_millis(2);
 
 /// Below this much room a panic while opening is taken for the full disk that it almost certainly is.
 const ROOM_BYTES_MIN: u64 = 1024 * 1024;
@@ -95,14 +98,15 @@ impl Engine {
     }
 
     fn start(folder: &Folder, path: &Path, cache_bytes: u64) -> Result<Self, StartError> {
-        let deadline = Instant::now() + CLOSING_MAX;
+        let mut tries = 0;
         let db = loop {
             // A background flusher would race ours, and answer nobody.
             let config = ::sled::Config::new().path(path).flush_every_ms(None).cache_capacity(cache_bytes);
             match catch_unwind(AssertUnwindSafe(|| config.open())) {
                 Ok(Ok(db)) => break db,
-                Ok(Err(::sled::Error::Io(error))) if is_closing(&error) && Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(2));
+                Ok(Err(::sled::Error::Io(error))) if is_closing(&error) && tries < CLOSING_TRIES_MAX => {
+                    tries += 1;
+                    std::thread::sleep(CLOSING_PAUSE);
                 }
                 Ok(Err(::sled::Error::Io(error))) if is_disk_full(&error) => {
                     return Err(StartError::DiskFull);

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use crate::StoreError;
 
@@ -28,10 +29,12 @@ impl Owner {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
+                // The owner wrote its name when it took the lock.
+                let since = file.metadata().and_then(|found| found.modified()).ok();
                 let mut text = String::new();
                 // The lock alone decides; a text that cannot be read only makes the message poorer.
                 let _ = file.take(4096).read_to_string(&mut text);
-                return Err(StoreError::InUse { folder: folder.display().to_string(), owner: described(&text) });
+                return Err(StoreError::InUse { folder: folder.display().to_string(), owner: described(&text, since) });
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
@@ -48,8 +51,7 @@ fn myself() -> String {
     let command: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let command: String = command.join(" ").chars().map(|c| if c.is_control() { ' ' } else { c }).take(COMMAND_CHARS_MAX).collect();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let since = jiff::Timestamp::now().round(jiff::Unit::Second).unwrap_or_default();
-    format!("pid {pid}\nstarted {started} ticks after boot\ncommand {command}\nhost {}\nsince {since}\n", host.trim())
+    format!("pid {pid}\nstarted {started} ticks after boot\ncommand {command}\nhost {}\n", host.trim())
 }
 
 /// When the process started, from `/proc/PID/stat`: the 22nd field, counted after the name, which may hold anything.
@@ -57,12 +59,14 @@ fn start_ticks(stat: &str) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-fn described(text: &str) -> String {
+fn described(text: &str, since: Option<SystemTime>) -> String {
     let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("unknown");
     if text.is_empty() {
         return "a process that has not written its name yet".into();
     }
-    format!("pid {} ({}) on {} since {}", line("pid "), line("command "), line("host "), line("since "))
+    let since = since.and_then(|since| jiff::Timestamp::try_from(since).ok()?.round(jiff::Unit::Second).ok());
+    let since = since.map_or_else(String::new, |since| format!(" since {since}"));
+    format!("pid {} ({}) on {}{since}", line("pid "), line("command "), line("host "))
 }
 
 #[cfg(test)]
