@@ -14,19 +14,24 @@ use lifeboat_runbooks::names::{Effect, StepId};
 /// Version of the stored form of an entry.
 pub const ENTRY_FORMAT: u16 = 1;
 
-/// Names a run: sorts by time, short enough to type the end of. `r-` and 26 characters of lower-case base 32.
+/// Names a run so that lists sort by time and people can read it aloud: `20261122t233105-orders-failover-x7k2`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RunId(Arc<str>);
 
+/// Longest run id, in bytes.
+pub const RUN_ID_BYTES_MAX: usize = 100;
+
 impl RunId {
-    /// Checks the form: `[a-z0-9-]`, 1 to 64 characters.
+    /// Checks the form: `[a-z0-9-]`, 1 to 100 characters.
     ///
     /// # Errors
     /// The text that is no run id.
     pub fn new(text: &str) -> Result<Self, String> {
-        let fits = !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if fits { Ok(Self(text.into())) } else { Err(format!("{text:?} is no run id: lower-case letters, digits and - (64 at most)")) }
+        let fits = !text.is_empty()
+            && text.len() <= RUN_ID_BYTES_MAX
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if fits { Ok(Self(text.into())) } else { Err(format!("{text:?} is no run id: lower-case letters, digits and - (100 at most)")) }
     }
 
     /// As text.
@@ -129,6 +134,16 @@ pub enum Turn {
     DeadlinePassed,
     /// A drill puts everything back.
     DrillEnded,
+}
+
+/// What unwinding does with effects that stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Back {
+    /// Takes them back, in reverse order.
+    Undo,
+    /// Leaves them.
+    Keep,
 }
 
 /// A lock that admission took.
@@ -344,15 +359,12 @@ pub enum Event {
     },
     /// A person's decision lets it go on.
     RunReleased,
-    /// It turns back.
+    /// Nothing more is started; what is done is undone or kept.
     UnwindingStarted {
         /// Why.
         turn: Turn,
-    },
-    /// It ends early without turning back.
-    AbortStarted {
-        /// Why.
-        turn: Turn,
+        /// What happens with what is done.
+        back: Back,
     },
     /// The undo of a step may act from now.
     UndoStarted {

@@ -1,16 +1,26 @@
 //! Durable execution of plans: deciding (pure: `journal`, `run`, `next`, `retry`) and driving (thin: `executor`, `resume`).
 //! What a step does to the world is in `lifeboat-steps`; how bytes are kept is in `lifeboat-store`.
 
+pub mod admission;
 pub mod approval;
 pub mod clock;
 pub mod context;
 pub mod evidence;
+pub mod executor;
+pub mod facts;
+pub mod history;
 pub mod inventory;
 pub mod journal;
 pub mod measure;
+pub mod next;
+pub mod ports;
+pub mod preflight;
 pub mod registry;
+pub mod resume;
+pub mod retry;
 pub mod run;
 pub mod secret;
+pub mod steering;
 pub mod step;
 
 pub use clock::Clock;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::context::{ReadContext, StepContext};
 use crate::inventory::{Resource, ResourceKind};
 use crate::measure::Measure;
-use crate::step::{Observation, Readiness, Step, StepError};
+use crate::step::{Gate, Observation, Readiness, Step, StepError};
 use lifeboat_runbooks::catalog::{BadParameters, Catalog, Examined, StepTypeInfo};
 
 /// A step type with its Rust types erased: parameters, intent and output are JSON.
@@ -26,6 +26,8 @@ pub trait StepType: fmt::Debug + Send + Sync {
     /// # Errors
     /// Where they do not fit.
     fn examine(&self, with: &Value) -> Result<Examined, BadParameters>;
+    /// Whether `prepare` has nothing to look at.
+    fn prepares_nothing(&self) -> bool;
     /// What an output says of recovery time and data loss.
     ///
     /// # Errors
@@ -89,6 +91,13 @@ impl<S: Step> StepType for Typed<S> {
     fn examine(&self, with: &Value) -> Result<Examined, BadParameters> {
         let step: S = read(with)?;
         Ok(Examined { touches: step.touches(), preview: step.preview() })
+    }
+
+    fn prepares_nothing(&self) -> bool {
+        match S::GATE {
+            Gate::Looks => false,
+            Gate::Nothing => true,
+        }
     }
 
     fn measures(&self, output: &Value) -> Result<Vec<Measure>, String> {
@@ -213,5 +222,60 @@ impl Catalog for Registry {
             Some(step) => step.examine(with),
             None => Err(BadParameters { pointer: String::new(), message: format!("no step type is named {name}") }),
         }
+    }
+}
+
+/// Stands for a step type that a plan names and this binary does not have. Admission and resume refuse such plans; should one get
+/// past them, it holds for a person.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    info: StepTypeInfo,
+    name: String,
+}
+
+impl Missing {
+    pub(crate) fn new(name: &str) -> Arc<dyn StepType> {
+        let info = StepTypeInfo {
+            name: "missing",
+            version: 0,
+            summary: String::new(),
+            with_schema: Value::Null,
+            output_schema: Value::Null,
+            effect: lifeboat_runbooks::names::Effect::Destroy,
+            undo: lifeboat_runbooks::catalog::Undoable::No,
+        };
+        Arc::new(Self { info, name: name.to_owned() })
+    }
+
+    fn error(&self) -> StepError {
+        StepError::unknown(format!("this program has no step type {}", self.name))
+    }
+}
+
+#[async_trait]
+impl StepType for Missing {
+    fn info(&self) -> &StepTypeInfo {
+        &self.info
+    }
+    fn examine(&self, _: &Value) -> Result<Examined, BadParameters> {
+        Err(BadParameters { pointer: String::new(), message: self.error().to_string() })
+    }
+    fn prepares_nothing(&self) -> bool {
+        false
+    }
+    fn measures(&self, _: &Value) -> Result<Vec<Measure>, String> {
+        Err(self.error().to_string())
+    }
+    async fn prepare(&self, _: &Value, _: &ReadContext) -> Result<Readiness<Value>, StepError> {
+        Err(self.error())
+    }
+    async fn execute(&self, _: &Value, _: &Value, _: &StepContext) -> Result<Value, StepError> {
+        Err(self.error())
+    }
+    async fn observe(&self, _: &Value, _: &Value, _: &ReadContext) -> Result<Observation<Value>, StepError> {
+        Err(self.error())
+    }
+    async fn undo(&self, _: &Value, _: &Value, _: &Value, _: &StepContext) -> Result<(), StepError> {
+        Err(self.error())
     }
 }

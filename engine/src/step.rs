@@ -22,6 +22,8 @@ pub trait Step: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync + 'stat
     const EFFECT: Effect;
     /// Whether [`Step::undo`] is implemented.
     const UNDO: Undoable = Undoable::No;
+    /// Whether [`Step::prepare`] looks at anything outside. One that does not shares a commit with the outcome before it.
+    const GATE: Gate = Gate::Looks;
     /// What must be known again after a crash: identities, old state, wanted state, names. Never a secret.
     type Intent: Serialize + DeserializeOwned + Send + Sync;
     /// What later steps and the report may read.
@@ -53,6 +55,15 @@ pub trait Step: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync + 'stat
     fn undo(&self, _intent: &Self::Intent, _done: Self::Output, _cx: &StepContext) -> impl Future<Output = Result<(), StepError>> + Send {
         async { Err(StepError::Refused { why: "this step type has no undo".into(), evidence: Evidence::none() }) }
     }
+}
+
+/// Whether a step type's `prepare` looks at the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// It asks something outside this process.
+    Looks,
+    /// It only computes.
+    Nothing,
 }
 
 /// The answer of [`Step::prepare`].

@@ -1,6 +1,23 @@
-//! The state of a run and of its steps: what a journal adds up to. The two transition tables are in `tables`.
+//! The state of a run and of its steps: what a journal adds up to. The two transition tables are in `tables`, the folding of
+//! events in `apply`. Nothing here waits, writes or asks for the time.
 
+mod apply;
+pub mod tables;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::context::{Approval, Proof};
+use crate::journal::{Actor, Back, Incident, Lock, Outcome, Output, RunId, Turn};
+use crate::measure::Measure;
+use lifeboat_runbooks::names::{Effect, StepId};
+use lifeboat_runbooks::plan::{OnFailure, Plan, PlanStep, Return};
+
+pub use apply::IllegalTransition;
 
 /// How a step stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -23,7 +40,7 @@ pub enum StepState {
     Succeeded,
     /// Done, but an assertion over its outputs was false.
     Rejected,
-    /// Not done, for good.
+    /// Not done. Final once a person gave it up or its rule says so.
     Failed,
     /// Its own `if` was false, or a person skipped it.
     Skipped,
@@ -37,4 +54,242 @@ pub enum StepState {
     UndoFailed,
     /// The undo may or may not have had its effect.
     UndoInDoubt,
+}
+
+impl StepState {
+    /// The word of the language: `steps.X.state`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::AwaitingApproval => "awaiting_approval",
+            Self::Running => "running",
+            Self::Backoff => "backoff",
+            Self::InDoubt => "in_doubt",
+            Self::Held => "held",
+            Self::Succeeded => "succeeded",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::NotRun => "not_run",
+            Self::Undoing => "undoing",
+            Self::Undone => "undone",
+            Self::UndoFailed => "undo_failed",
+            Self::UndoInDoubt => "undo_in_doubt",
+        }
+    }
+
+    /// Whether an attempt or an undo may be acting, or may have acted without our knowing.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        match self {
+            Self::Running | Self::InDoubt | Self::Undoing | Self::UndoInDoubt => true,
+            Self::Waiting
+            | Self::AwaitingApproval
+            | Self::Backoff
+            | Self::Held
+            | Self::Succeeded
+            | Self::Rejected
+            | Self::Failed
+            | Self::Skipped
+            | Self::NotRun
+            | Self::Undone
+            | Self::UndoFailed => false,
+        }
+    }
+}
+
+/// How a run stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunPhase {
+    /// Accepted; nothing begun.
+    #[default]
+    Admitted,
+    /// Steps go on.
+    Running,
+    /// Nothing goes on without a person.
+    Held,
+    /// Nothing more is started; what is done is undone or kept.
+    Unwinding,
+    /// Only `finally` steps remain.
+    Finalising,
+    /// Over.
+    Ended,
+}
+
+impl RunPhase {
+    /// The word people read.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::Running => "running",
+            Self::Held => "held",
+            Self::Unwinding => "unwinding",
+            Self::Finalising => "finalising",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// The question to people, as asked last.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    /// Any of these roles.
+    pub roles: Vec<String>,
+    /// Distinct people needed.
+    pub count: u32,
+    /// The facts shown.
+    pub shown: Value,
+    /// Their digest.
+    pub facts: String,
+    /// When it was asked.
+    pub asked_at: Timestamp,
+    /// When the answer becomes no.
+    pub expires_at: Timestamp,
+}
+
+/// One step of a run.
+#[derive(Clone, Debug, Default)]
+pub struct StepRun {
+    /// How it stands.
+    pub state: StepState,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// Whether an effect may exist that nobody has confirmed or ruled out.
+    pub doubtful: bool,
+    /// Whether a failure is final: a person gave up, or nobody is asked.
+    pub given_up: bool,
+    /// Parameters of the last attempt.
+    pub with: Option<Value>,
+    /// Intent of the last attempt.
+    pub intent: Option<Value>,
+    /// Output as journaled.
+    pub output: Option<Output>,
+    /// Output as a value; large ones are loaded by whoever replays.
+    pub value: Option<Value>,
+    /// How the output came to be known.
+    pub proof: Option<Proof>,
+    /// What the output says.
+    pub measures: Vec<Measure>,
+    /// Why it failed, was refused, held, skipped or not run, as told last.
+    pub why: Option<String>,
+    /// When a further attempt is due.
+    pub retry_at: Option<Timestamp>,
+    /// The open or last question to people.
+    pub ask: Option<Ask>,
+    /// Answers that count.
+    pub approvals: Vec<Approval>,
+    /// First attempt or question.
+    pub started_at: Option<Timestamp>,
+    /// Last change of state.
+    pub changed_at: Option<Timestamp>,
+}
+
+/// A run: what its journal adds up to.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Its name.
+    pub id: RunId,
+    /// The pinned plan.
+    pub plan: Arc<Plan>,
+    /// How it stands.
+    pub phase: RunPhase,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// Why it ended, is held or turns back, as told last.
+    pub why: Option<String>,
+    /// Every step, also of `finally`.
+    pub steps: BTreeMap<StepId, StepRun>,
+    /// Locks taken at admission.
+    pub locks: Vec<Lock>,
+    /// Who started it.
+    pub started_by: Option<Actor>,
+    /// When it was admitted.
+    pub admitted_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// What was known of the incident.
+    pub incident: Incident,
+    /// The step whose intent crossed the point of no return.
+    pub no_return: Option<StepId>,
+    /// Why it turned back, and what happens with effects.
+    pub turn: Option<(Turn, Back)>,
+    /// A person asked to stop.
+    pub cancelled_by: Option<Actor>,
+    /// How often a new process took it over.
+    pub claims: u32,
+    /// Whether a person gave up the locks of a stuck run.
+    pub locks_released: bool,
+    /// Entries folded so far.
+    pub entries: u64,
+}
+
+impl Run {
+    /// A run of this plan before its first entry.
+    #[must_use]
+    pub fn new(id: RunId, plan: Arc<Plan>) -> Self {
+        let steps = plan.steps.iter().chain(&plan.finally).map(|step| (step.id.clone(), StepRun::default())).collect();
+        Self {
+            id,
+            plan,
+            phase: RunPhase::Admitted,
+            outcome: None,
+            why: None,
+            steps,
+            locks: Vec::new(),
+            started_by: None,
+            admitted_at: None,
+            ended_at: None,
+            incident: Incident::default(),
+            no_return: None,
+            turn: None,
+            cancelled_by: None,
+            claims: 0,
+            locks_released: false,
+            entries: 0,
+        }
+    }
+
+    /// How a step stands; `Waiting` for one that the plan does not have.
+    #[must_use]
+    pub fn state(&self, step: &StepId) -> StepState {
+        self.steps.get(step).map_or(StepState::Waiting, |step| step.state)
+    }
+
+    /// What a failure of this step leads to now. Once the point of no return is crossed a person decides, except in a drill.
+    #[must_use]
+    pub fn failure_rule(&self, step: &PlanStep) -> OnFailure {
+        let rule = step.on_failure.unwrap_or(self.plan.on_failure);
+        if self.no_return.is_some() && self.plan.mode != DRILL { OnFailure::Hold } else { rule }
+    }
+
+    /// Whether the run has its locks.
+    #[must_use]
+    pub fn holds_locks(&self) -> bool {
+        match (self.phase, self.outcome) {
+            (RunPhase::Ended, Some(Outcome::Stuck)) => !self.locks_released,
+            (RunPhase::Ended, Some(Outcome::Succeeded | Outcome::Failed | Outcome::Undone | Outcome::Cancelled) | None) => false,
+            (RunPhase::Admitted | RunPhase::Running | RunPhase::Held | RunPhase::Unwinding | RunPhase::Finalising, _) => true,
+        }
+    }
+}
+
+/// The reserved mode.
+pub const DRILL: &str = "drill";
+
+/// The gravest effect that a step can have on anything.
+#[must_use]
+pub fn effect_of(step: &PlanStep) -> Effect {
+    step.touches.iter().map(|touch| touch.effect).max().unwrap_or(Effect::Read)
+}
+
+/// Whether a step crosses the point of no return when it starts.
+#[must_use]
+pub fn crosses(step: &PlanStep) -> bool {
+    match step.point_of_no_return {
+        Return::NoReturn => true,
+        Return::Possible => false,
+    }
 }

@@ -1,0 +1,153 @@
+//! Admits a run: its id, its locks and its first entry become true in one commit, or not at all.
+
+use serde::Serialize;
+
+use crate::history::{self, LockRecord, OpenRecord};
+use crate::journal::{Actor, ENTRY_FORMAT, Entry, Event, Incident, Lock, RunId};
+use crate::ports::Ports;
+use crate::run::Run;
+use jiff::Timestamp;
+use lifeboat_runbooks::names::Effect;
+use lifeboat_runbooks::plan::Plan;
+use lifeboat_store::{Commit, Digest, OwnerId, Record, Seq, Store, StoreError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A run that was not admitted. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmissionError {
+    /// Another run changes the same resource.
+    #[error("{resource} is locked by run {holder}, which has not ended")]
+    Locked {
+        /// The resource.
+        resource: String,
+        /// The holder.
+        holder: RunId,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The plan cannot be written down.
+    #[error("the plan cannot be written down: {0}")]
+    Plan(String),
+}
+
+/// An admitted run, ready for an executor.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The run after its first entry.
+    pub run: Run,
+    /// That entry.
+    pub entry: Entry,
+    /// The next free place of its log.
+    pub next: Seq,
+}
+
+/// Tries to admit this often when others commit to the same locks meanwhile.
+const TRIES: u32 = 5;
+
+/// The locks that a plan needs: each resource with its gravest effect. Looking takes none.
+#[must_use]
+pub fn locks(plan: &Plan) -> Vec<Lock> {
+    let mut gravest: BTreeMap<&str, Effect> = BTreeMap::new();
+    for touch in plan.steps.iter().chain(&plan.finally).flat_map(|step| &step.touches) {
+        let effect = gravest.entry(&touch.resource).or_insert(touch.effect);
+        *effect = (*effect).max(touch.effect);
+    }
+    gravest
+        .into_iter()
+        .filter(|(_, effect)| *effect > Effect::Read)
+        .map(|(resource, effect)| Lock { resource: resource.to_owned(), effect })
+        .collect()
+}
+
+/// A name that sorts by time and can be read aloud; `chance` tells apart runs of the same second.
+///
+/// # Errors
+/// Never for a checked runbook name.
+pub fn run_id(plan: &Plan, now: Timestamp, chance: u32) -> Result<RunId, AdmissionError> {
+    const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    let tail: String = (0..4).map(|place| char::from(LETTERS[(chance >> (5 * place)) as usize & 31])).collect();
+    let name: String = plan.runbook.chars().take(60).collect();
+    RunId::new(&format!("{}-{name}-{tail}", now.strftime("%Y%m%dt%H%M%S"))).map_err(AdmissionError::Plan)
+}
+
+/// Admits a run of this plan.
+///
+/// # Errors
+/// [`AdmissionError::Locked`] names the holder.
+pub async fn admit(
+    ports: &Ports,
+    plan: Plan,
+    owner: &OwnerId,
+    by: Actor,
+    incident: Incident,
+    chance: u32,
+) -> Result<Admitted, AdmissionError> {
+    let store: &dyn Store = ports.store.as_ref();
+    let bytes = serde_json::to_vec(&plan).map_err(|error| AdmissionError::Plan(error.to_string()))?;
+    let digest: Digest = store.keep(&bytes).await?;
+    let id = run_id(&plan, ports.clock.now(), chance)?;
+    let locks = locks(&plan);
+    let plan = Arc::new(plan);
+    let mut tries = 0;
+    loop {
+        let mut commit = Commit::default();
+        for lock in &locks {
+            let (holder, next) = history::lock_holder(store, &lock.resource).await?;
+            if let Some(holder) = holder {
+                return Err(AdmissionError::Locked { resource: lock.resource.clone(), holder });
+            }
+            let log = history::lock_log(&lock.resource)?;
+            commit.expect.push((log.clone(), next));
+            commit.append.push((log, vec![written(&LockRecord::Taken(id.clone()))?]));
+        }
+        let event = Event::RunAdmitted {
+            run: id.clone(),
+            plan: digest.to_string(),
+            structure: plan.structure.clone(),
+            binding: plan.binding.clone(),
+            runbook: plan.runbook.clone(),
+            mode: plan.mode.clone(),
+            by: by.clone(),
+            locks: locks.clone(),
+            incident: incident.clone(),
+        };
+        let entry = Entry { format: ENTRY_FORMAT, at: ports.clock.now(), owner: owner.0.clone(), event };
+        let log = history::run_log(&id)?;
+        commit.expect.push((log.clone(), Seq(0)));
+        commit.append.push((log, vec![Record(entry.encode().map_err(|error| AdmissionError::Plan(error.to_string()))?)]));
+        commit.append.push((history::open_log()?, vec![written(&OpenRecord::Opened(id.clone()))?]));
+        match store.commit(commit).await {
+            Ok(()) => {
+                let mut run = Run::new(id, plan);
+                run.apply(&entry).map_err(|error| AdmissionError::Plan(error.to_string()))?;
+                return Ok(Admitted { run, entry, next: Seq(1) });
+            }
+            // Somebody took or gave back one of the locks meanwhile: look again.
+            Err(StoreError::Conflict { .. }) if tries < TRIES => tries += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// What a run's end adds beside its last entry: locks given back, unless it keeps them, and the run closed.
+pub(crate) fn closing(run: &Run) -> Result<Vec<(lifeboat_store::LogId, Vec<Record>)>, StoreError> {
+    let mut appends = Vec::new();
+    if !run.holds_locks() {
+        for lock in &run.locks {
+            appends.push((history::lock_log(&lock.resource)?, vec![plain(&LockRecord::Released(run.id.clone()))]));
+        }
+    }
+    appends.push((history::open_log()?, vec![plain(&OpenRecord::Closed(run.id.clone()))]));
+    Ok(appends)
+}
+
+fn written<T: Serialize>(value: &T) -> Result<Record, AdmissionError> {
+    serde_json::to_vec(value).map(Record).map_err(|error| AdmissionError::Plan(error.to_string()))
+}
+
+fn plain<T: Serialize>(value: &T) -> Record {
+    // Enums over checked names always have a JSON form.
+    Record(serde_json::to_vec(value).unwrap_or_default())
+}

@@ -1,0 +1,141 @@
+//! Before an attempt: `if`, parameters, what the live inventory forbids. Steps with nothing to look at start at once.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::perform::{Call, Kind};
+use super::{Executor, ExecutorError};
+use crate::approval::ApprovalStep;
+use crate::context::ReadContext;
+use crate::evidence::Evidence;
+use crate::facts;
+use crate::journal::Event;
+use crate::next::millis;
+use crate::run::{DRILL, effect_of};
+use crate::step::{Readiness, Step};
+use lifeboat_runbooks::catalog::{DrillPolicy, Resources};
+use lifeboat_runbooks::expr::{self, Scope};
+use lifeboat_runbooks::names::{Effect, StepId};
+use lifeboat_runbooks::plan::PlanStep;
+use lifeboat_store::Digest;
+
+enum Begin {
+    Skip(String),
+    Refuse(String),
+    Go(Value),
+}
+
+impl Executor {
+    /// Starts the next attempt of a step, as far as that goes without an answer from outside.
+    pub(super) async fn begin(&mut self, id: &StepId) -> Result<(), ExecutorError> {
+        let plan = Arc::clone(&self.run.plan);
+        let Some(step) = plan.step(id) else { return Ok(()) };
+        match self.judge(step) {
+            Begin::Skip(why) => self.record(Event::StepSkipped { step: id.clone(), why }),
+            Begin::Refuse(why) => self.record(Event::StepRefused { step: id.clone(), why, evidence: Evidence::none() }),
+            Begin::Go(with) if step.step_type == ApprovalStep::TYPE => self.ask(step, &with),
+            Begin::Go(with) => self.prepare(step, with).await,
+        }
+    }
+
+    fn judge(&self, step: &PlanStep) -> Begin {
+        let steps = facts::for_expressions(&self.run);
+        let scope = Scope { mode: &self.run.plan.mode, inputs: &self.run.plan.inputs, steps: &steps };
+        let begun = self.run.steps.get(&step.id).is_some_and(|record| record.attempts > 0 || record.ask.is_some());
+        if let (Some(condition), false) = (&step.condition, begun) {
+            match expr::is_true(condition, &scope) {
+                Ok(true) => {}
+                Ok(false) => return Begin::Skip(format!("`{condition}` is false")),
+                Err(error) => return Begin::Refuse(error.to_string()),
+            }
+        }
+        if let Some(why) = self.forbidden(step) {
+            return Begin::Refuse(why);
+        }
+        match expr::fill(&step.with, &scope) {
+            Ok(with) => Begin::Go(with),
+            Err(error) => Begin::Refuse(error.to_string()),
+        }
+    }
+
+    /// What the live inventory does not allow any more. It may only narrow a run.
+    fn forbidden(&self, step: &PlanStep) -> Option<String> {
+        for touch in &step.touches {
+            let name = &touch.resource;
+            let Some(live) = self.ports.inventory.resource(name) else { return Some(format!("{name} is no longer in the inventory")) };
+            if self.run.plan.resources.get(name).is_some_and(|pinned| *pinned != live.identity) {
+                return Some(format!(
+                    "{name} was changed in the inventory after this run was admitted; it runs only on what it was planned for"
+                ));
+            }
+            if self.run.plan.mode == DRILL && touch.effect > Effect::Read && live.drill != DrillPolicy::Allow {
+                return Some(format!("the inventory does not open {name} to drills"));
+            }
+        }
+        None
+    }
+
+    fn ask(&mut self, step: &PlanStep, with: &Value) -> Result<(), ExecutorError> {
+        let asked: ApprovalStep = match serde_json::from_value(with.clone()) {
+            Ok(asked) => asked,
+            Err(error) => {
+                return self.record(Event::StepRefused {
+                    step: step.id.clone(),
+                    why: format!("its parameters do not fit: {error}"),
+                    evidence: Evidence::none(),
+                });
+            }
+        };
+        let facts = Digest::of(asked.show.to_string().as_bytes()).to_string();
+        let expires_at = self.ports.clock.now().saturating_add(millis(asked.timeout.as_millis())).unwrap_or(jiff::Timestamp::MAX);
+        self.record(Event::ApprovalRequested {
+            step: step.id.clone(),
+            roles: asked.roles,
+            count: asked.count,
+            shown: asked.show,
+            facts,
+            expires_at,
+        })
+    }
+
+    async fn prepare(&mut self, step: &PlanStep, with: Value) -> Result<(), ExecutorError> {
+        let call = self.new_call(step, Kind::Prepare, with);
+        // A step with nothing to look at shares its intent's commit with the outcome before it.
+        let first = self.run.steps.get(&step.id).is_none_or(|record| record.attempts == 0);
+        if first && effect_of(step) == Effect::Read && call.step_type.prepares_nothing() {
+            let cx: ReadContext = call.read_context();
+            if let Ok(Readiness::Ready { intent, evidence }) = call.step_type.prepare(&call.with, &cx).await {
+                let Call { with, attempt, .. } = call;
+                return self.start(step, attempt, with, intent, evidence);
+            }
+        }
+        self.busy.insert(step.id.clone());
+        self.calls.push(call);
+        Ok(())
+    }
+
+    /// Journals an intent and puts the act in line behind its commit.
+    pub(super) fn start(
+        &mut self,
+        step: &PlanStep,
+        attempt: u32,
+        with: Value,
+        intent: Value,
+        evidence: Evidence,
+    ) -> Result<(), ExecutorError> {
+        self.record(Event::StepStarted { step: step.id.clone(), attempt, with, intent, evidence })?;
+        self.call(&step.id, Kind::Execute)
+    }
+
+    /// Puts a call with the journaled parameters in line behind the next commit.
+    pub(super) fn call(&mut self, id: &StepId, kind: Kind) -> Result<(), ExecutorError> {
+        let plan = Arc::clone(&self.run.plan);
+        let Some(step) = plan.step(id) else { return Ok(()) };
+        let with = self.run.steps.get(id).and_then(|record| record.with.clone()).unwrap_or(Value::Null);
+        let call = self.new_call(step, kind, with);
+        self.busy.insert(id.clone());
+        self.calls.push(call);
+        Ok(())
+    }
+}

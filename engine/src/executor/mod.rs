@@ -1,0 +1,256 @@
+//! Drives one run: next, journal, act, journal. The sole writer of the run's log. What follows from an answer is in `react`,
+//! the calls themselves in `perform`, the commits in `record`.
+
+mod begin;
+mod perform;
+mod react;
+mod record;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::{Id, JoinSet};
+
+use crate::context::Progress;
+use crate::journal::{Actor, Entry, Outcome, RunId};
+use crate::next::{Action, Next, next};
+use crate::ports::Ports;
+use crate::run::{IllegalTransition, Run, RunPhase};
+use crate::steering::{Command, SteerError};
+use lifeboat_runbooks::names::StepId;
+use lifeboat_store::{OwnerId, Seq, StoreError};
+use perform::{Call, TaskEnd};
+
+/// What those who watch a run are told. Whoever lags behind reads the journal again.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// Journaled, and durable.
+    Entry(Arc<Entry>),
+    /// What a step is doing now.
+    Progress {
+        /// The step.
+        step: StepId,
+        /// A few words.
+        words: String,
+    },
+}
+
+/// Notices kept for a slow watcher.
+const NOTICES: usize = 1024;
+
+/// Requests waiting for the executor.
+const REQUESTS: usize = 64;
+
+/// What people ask of a run.
+#[derive(Debug)]
+pub enum Request {
+    /// Steer it.
+    Steer {
+        /// How.
+        command: Command,
+        /// Who.
+        by: Actor,
+        /// Where the answer goes, after it is durable.
+        reply: oneshot::Sender<Result<(), SteerError>>,
+    },
+    /// Start nothing more, let running calls end, and give the run back unfinished.
+    Detach,
+}
+
+/// The way to a run that is being driven.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    /// Which run.
+    pub run: RunId,
+    /// Requests.
+    pub requests: mpsc::Sender<Request>,
+    /// Notices.
+    pub notices: broadcast::Sender<Notice>,
+}
+
+impl Progress for Handle {
+    fn tell(&self, step: &StepId, words: &str) {
+        // Nobody watching is no error.
+        let _ = self.notices.send(Notice::Progress { step: step.clone(), words: words.to_owned() });
+    }
+}
+
+/// How driving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driven {
+    /// The run ended.
+    Ended(Outcome),
+    /// It was detached from, unfinished.
+    Detached,
+}
+
+/// Why driving stopped. The run can be resumed; its journal says how far it came.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// The journal could not be written. What was acknowledged is kept.
+    #[error("the journal cannot be written")]
+    Store(#[from] StoreError),
+    /// Another process writes this run's journal.
+    #[error("run {0} was taken over by another process")]
+    Overtaken(RunId),
+    /// An event that the tables do not have: our mistake.
+    #[error("an event does not follow from the run's state")]
+    Illegal(#[from] IllegalTransition),
+    /// An entry cannot be written down.
+    #[error("an entry cannot be written down: {0}")]
+    Encode(String),
+}
+
+/// Drives one run.
+pub struct Executor {
+    ports: Ports,
+    owner: OwnerId,
+    run: Run,
+    next: Seq,
+    /// Applied, not yet durable. Nothing acts before these are.
+    pending: Vec<Entry>,
+    /// Answers to people, given once what they asked for is durable.
+    replies: Vec<oneshot::Sender<Result<(), SteerError>>>,
+    /// Calls that wait for the commit.
+    calls: Vec<Call>,
+    busy: BTreeSet<StepId>,
+    tasks: JoinSet<TaskEnd>,
+    of_task: HashMap<Id, (StepId, perform::Kind)>,
+    requests: mpsc::Receiver<Request>,
+    handle: Handle,
+    detaching: bool,
+}
+
+impl std::fmt::Debug for Executor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Executor").field("run", &self.run.id).field("phase", &self.run.phase).finish_non_exhaustive()
+    }
+}
+
+impl Executor {
+    /// An executor of an admitted or claimed run. `next` is the next free place of its log.
+    #[must_use]
+    pub fn new(ports: Ports, owner: OwnerId, run: Run, next: Seq) -> (Self, Handle) {
+        let (sender, requests) = mpsc::channel(REQUESTS);
+        let (notices, _) = broadcast::channel(NOTICES);
+        let handle = Handle { run: run.id.clone(), requests: sender, notices };
+        let executor = Self {
+            ports,
+            owner,
+            run,
+            next,
+            pending: Vec::new(),
+            replies: Vec::new(),
+            calls: Vec::new(),
+            busy: BTreeSet::new(),
+            tasks: JoinSet::new(),
+            of_task: HashMap::new(),
+            requests,
+            handle: handle.clone(),
+            detaching: false,
+        };
+        (executor, handle)
+    }
+
+    /// Drives the run until it ends or is detached from.
+    ///
+    /// # Errors
+    /// Where the journal cannot be written or somebody else writes it. Calls under way are cut off: they are in doubt.
+    pub async fn drive(mut self) -> Result<Driven, ExecutorError> {
+        loop {
+            let wake_at = self.settle().await?;
+            self.flush().await?;
+            if let (RunPhase::Ended, Some(outcome)) = (self.run.phase, self.run.outcome) {
+                return Ok(Driven::Ended(outcome));
+            }
+            self.launch();
+            if self.detaching && self.busy.is_empty() {
+                return Ok(Driven::Detached);
+            }
+            self.wait(wake_at).await?;
+        }
+    }
+
+    /// Follows `next` until it has nothing more to say without an answer from outside.
+    async fn settle(&mut self) -> Result<Option<jiff::Timestamp>, ExecutorError> {
+        loop {
+            let before = self.pending.len();
+            let Next { actions, wake_at } = next(&self.run, self.ports.clock.now(), &self.busy);
+            if self.detaching {
+                return Ok(None);
+            }
+            for action in actions {
+                self.follow(action).await?;
+            }
+            if self.pending.len() == before {
+                return Ok(wake_at);
+            }
+        }
+    }
+
+    async fn wait(&mut self, wake_at: Option<jiff::Timestamp>) -> Result<(), ExecutorError> {
+        let clock = Arc::clone(&self.ports.clock);
+        let pause = wake_at.map(|at| Duration::try_from(at.duration_since(clock.now())).unwrap_or(Duration::ZERO));
+        let timer = async {
+            match pause {
+                Some(length) => clock.sleep(length).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(ended) = self.tasks.join_next_with_id() => self.ended(ended).await,
+            Some(request) = self.requests.recv() => self.asked(request),
+            () = timer => Ok(()),
+        }
+    }
+
+    fn asked(&mut self, request: Request) -> Result<(), ExecutorError> {
+        match request {
+            Request::Detach => self.detaching = true,
+            Request::Steer { command, by, reply } => match crate::steering::decide(&self.run, &command, &by, &self.ports) {
+                Ok(events) => {
+                    for event in events {
+                        self.record(event)?;
+                    }
+                    self.replies.push(reply);
+                }
+                Err(error) => {
+                    // Whoever asked may be gone; the refusal changed nothing.
+                    let _ = reply.send(Err(error));
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn launch(&mut self) {
+        for call in self.calls.drain(..) {
+            let step = call.step.clone();
+            let kind = call.kind();
+            let handle = self.tasks.spawn(perform::perform(call));
+            self.of_task.insert(handle.id(), (step, kind));
+        }
+    }
+
+    async fn follow(&mut self, action: Action) -> Result<(), ExecutorError> {
+        use crate::journal::Event;
+        match action {
+            Action::Begin { step } => self.begin(&step).await,
+            Action::Observe { step } => self.call(&step, perform::Kind::Observe),
+            Action::Adopt { step } => self.call(&step, perform::Kind::Execute),
+            Action::Expire { step } => self.record(Event::ApprovalExpired { step }),
+            Action::CallOff { step, why } => self.call_off(step, why),
+            Action::Undo { step } => {
+                self.record_undo_start(&step)?;
+                self.call(&step, perform::Kind::Undo)
+            }
+            Action::Hold { why } => self.record(Event::RunHeld { why }),
+            Action::Release => self.record(Event::RunReleased),
+            Action::Unwind { turn, back } => self.record(Event::UnwindingStarted { turn, back }),
+            Action::Finalise => self.record(Event::FinalisingStarted),
+            Action::End { outcome, why } => self.record(Event::RunEnded { outcome, why }),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The calls to steps: each in a task of its own, cut off at its deadline. A call that is cut off after it may have acted is an
+//! unknown outcome, never a failure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Executor, Handle};
+use crate::clock::Clock;
+use crate::context::{Progress, ReadContext, RunFacts, StepContext};
+use crate::facts;
+use crate::ports::Ports;
+use crate::registry::{Missing, StepType};
+use crate::retry;
+use crate::run::effect_of;
+use crate::step::{Observation, Readiness, Retryable, StepError};
+use lifeboat_runbooks::names::{Effect, StepId};
+use lifeboat_runbooks::plan::{PlanStep, Retry};
+
+/// Longest time of one `prepare`: it only looks.
+const PREPARE_FOR_MAX: Duration = Duration::from_secs(30);
+
+/// Longest time of one look at what became of an attempt.
+const OBSERVE_FOR_MAX: Duration = Duration::from_secs(30);
+
+/// Waits between looks while the world cannot be asked.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// Looks at what became of an attempt before a person is asked.
+const LOOKS_MAX: u32 = 6;
+
+/// Which call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Prepare,
+    Execute,
+    Observe,
+    Undo,
+}
+
+/// A call with everything that it needs.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(super) step: StepId,
+    pub(super) step_type: Arc<dyn StepType>,
+    pub(super) attempt: u32,
+    pub(super) with: Value,
+    kind: Kind,
+    intent: Value,
+    done: Value,
+    /// Whether an earlier attempt of a step that changes something must be looked at first.
+    look_first: bool,
+    timeout: Duration,
+    retry: Retry,
+    ports: Ports,
+    facts: Arc<RunFacts>,
+    handle: Handle,
+}
+
+/// A call's answer.
+#[derive(Debug)]
+pub(crate) struct TaskEnd {
+    pub(super) step: StepId,
+    pub(super) attempt: u32,
+    pub(super) with: Value,
+    pub(super) answer: Answer,
+}
+
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Prepared(Result<Readiness<Value>, StepError>),
+    Executed(Result<Value, StepError>),
+    Observed(Result<Observation<Value>, StepError>),
+    Undone(Result<(), StepError>),
+}
+
+impl Executor {
+    pub(super) fn new_call(&self, step: &PlanStep, kind: Kind, with: Value) -> Call {
+        let record = self.run.steps.get(&step.id);
+        let attempts = record.map_or(0, |record| record.attempts);
+        let step_type: Arc<dyn StepType> =
+            self.ports.registry.step(&step.step_type).cloned().unwrap_or_else(|| Missing::new(&step.step_type));
+        Call {
+            step: step.id.clone(),
+            step_type,
+            attempt: if kind == Kind::Prepare { attempts + 1 } else { attempts },
+            with,
+            kind,
+            intent: record.and_then(|record| record.intent.clone()).unwrap_or(Value::Null),
+            done: record.and_then(|record| record.value.clone()).unwrap_or(Value::Null),
+            look_first: attempts > 0 && effect_of(step) > Effect::Read,
+            timeout: Duration::from_millis(step.timeout_ms),
+            retry: step.retry,
+            ports: self.ports.clone(),
+            facts: Arc::new(facts::for_step(&self.run, step)),
+            handle: self.handle.clone(),
+        }
+    }
+}
+
+impl Call {
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(super) fn read_context(&self) -> ReadContext {
+        self.context(match self.kind {
+            Kind::Prepare => PREPARE_FOR_MAX,
+            Kind::Observe => OBSERVE_FOR_MAX,
+            Kind::Execute | Kind::Undo => self.timeout,
+        })
+    }
+
+    fn context(&self, length: Duration) -> ReadContext {
+        let ports = &self.ports;
+        let deadline = ports.clock.instant().after(length);
+        ReadContext::new(
+            self.handle.run.clone(),
+            self.step.clone(),
+            self.attempt,
+            Arc::clone(&ports.clock),
+            Arc::clone(&ports.inventory),
+            Arc::clone(&ports.secrets),
+            Arc::clone(&self.facts),
+            deadline,
+        )
+    }
+
+    fn step_context(&self) -> StepContext {
+        StepContext::new(self.read_context(), Arc::new(self.handle.clone()) as Arc<dyn Progress>)
+    }
+}
+
+/// Makes the call.
+pub(crate) async fn perform(call: Call) -> TaskEnd {
+    let answer = match call.kind {
+        Kind::Prepare => prepare(&call).await,
+        Kind::Execute => {
+            let cx = call.step_context();
+            let acted = within(&*call.ports.clock, call.timeout, call.step_type.execute(&call.with, &call.intent, &cx)).await;
+            Answer::Executed(
+                acted.unwrap_or_else(|| Err(StepError::unknown(format!("no answer within {}", lifeboat_runbooks::Period(call.timeout))))),
+            )
+        }
+        Kind::Observe => Answer::Observed(look(&call).await),
+        Kind::Undo => {
+            let cx = call.step_context();
+            let undone = within(&*call.ports.clock, call.timeout, call.step_type.undo(&call.with, &call.intent, &call.done, &cx)).await;
+            Answer::Undone(
+                undone.unwrap_or_else(|| Err(StepError::unknown(format!("no answer within {}", lifeboat_runbooks::Period(call.timeout))))),
+            )
+        }
+    };
+    TaskEnd { step: call.step, attempt: call.attempt, with: call.with, answer }
+}
+
+async fn within<T>(clock: &dyn Clock, length: Duration, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = clock.sleep(length) => None,
+    }
+}
+
+/// The gate. A gate that could not be asked is asked again as often as the step's retries allow: nothing has acted yet.
+async fn prepare(call: &Call) -> Answer {
+    if call.look_first {
+        match look(call).await {
+            Ok(Observation::NotDone) => {}
+            seen => return Answer::Observed(seen),
+        }
+    }
+    let mut tried = 1;
+    loop {
+        let cx = call.context(PREPARE_FOR_MAX);
+        let asked = within(&*call.ports.clock, PREPARE_FOR_MAX, call.step_type.prepare(&call.with, &cx)).await;
+        let answer = asked.unwrap_or_else(|| {
+            Err(StepError::not_done(format!("its checks gave no answer within {}", lifeboat_runbooks::Period(PREPARE_FOR_MAX))))
+        });
+        match answer {
+            Err(StepError::NotDone { why, retry: Retryable::Yes }) if tried < call.retry.attempts => {
+                call.handle.tell(&call.step, &format!("its checks failed ({why}); trying again"));
+                call.ports.clock.sleep(retry::delay(&call.retry, tried, &format!("{}/{}/gate", call.handle.run, call.step))).await;
+                tried += 1;
+            }
+            answer => return Answer::Prepared(answer),
+        }
+    }
+}
+
+/// Asks the world what became of the last intent; a world that does not answer is asked some times more.
+async fn look(call: &Call) -> Result<Observation<Value>, StepError> {
+    let mut looks = 1;
+    loop {
+        let cx = call.context(OBSERVE_FOR_MAX);
+        let seen = within(&*call.ports.clock, OBSERVE_FOR_MAX, call.step_type.observe(&call.with, &call.intent, &cx)).await;
+        let seen = seen.unwrap_or_else(|| {
+            Ok(Observation::Unknown { why: format!("no answer within {}", lifeboat_runbooks::Period(OBSERVE_FOR_MAX)) })
+        });
+        let why = match &seen {
+            Ok(Observation::Unknown { why }) => why.clone(),
+            Err(error) => error.to_string(),
+            Ok(Observation::Done(_) | Observation::InProgress | Observation::NotDone | Observation::Foreign { .. }) => return seen,
+        };
+        if looks >= LOOKS_MAX {
+            return seen;
+        }
+        call.handle.tell(&call.step, &format!("cannot tell what became of it ({why}); looking again"));
+        call.ports.clock.sleep(LOOK_AGAIN_AFTER * looks).await;
+        looks += 1;
+    }
+}

@@ -1,0 +1,178 @@
+//! What follows from a call's answer: which event is journaled.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::task::{Id, JoinError};
+
+use super::perform::{Answer, Kind, TaskEnd};
+use super::{Executor, ExecutorError};
+use crate::evidence::Evidence;
+use crate::facts;
+use crate::journal::{Event, Seen};
+use crate::next::millis;
+use crate::retry;
+use crate::run::{RunPhase, StepState, effect_of};
+use crate::step::{Observation, Readiness, Retryable, StepError};
+use lifeboat_runbooks::expr::{self, Scope};
+use lifeboat_runbooks::names::{Effect, StepId};
+use lifeboat_runbooks::plan::PlanStep;
+
+/// Attempts that a step which changes something gets, even without `retry`, when an attempt of unknown outcome is observed to have
+/// done nothing: the request was lost on its way.
+const ATTEMPTS_AFTER_DOUBT: u32 = 3;
+
+impl Executor {
+    pub(super) async fn ended(&mut self, ended: Result<(Id, TaskEnd), JoinError>) -> Result<(), ExecutorError> {
+        let end = match ended {
+            Ok((id, end)) => {
+                self.of_task.remove(&id);
+                end
+            }
+            Err(error) => {
+                // A step that panicked may have acted before: its outcome is unknown.
+                let Some((step, kind)) = self.of_task.remove(&error.id()) else { return Ok(()) };
+                let lost = StepError::unknown(format!("the step's code failed: {error}"));
+                let answer = match kind {
+                    Kind::Prepare => Answer::Prepared(Err(StepError::hopeless(lost.to_string()))),
+                    Kind::Execute => Answer::Executed(Err(lost)),
+                    Kind::Observe => Answer::Observed(Ok(Observation::Unknown { why: lost.to_string() })),
+                    Kind::Undo => Answer::Undone(Err(lost)),
+                };
+                TaskEnd { step, attempt: 0, with: Value::Null, answer }
+            }
+        };
+        self.busy.remove(&end.step);
+        let plan = Arc::clone(&self.run.plan);
+        let Some(step) = plan.step(&end.step) else { return Ok(()) };
+        match end.answer {
+            Answer::Prepared(answer) => self.prepared(step, end.attempt, end.with, answer),
+            Answer::Executed(Ok(value)) => self.succeeded(step, value, Seen::Executed).await,
+            Answer::Executed(Err(error)) => self.failed(step, error),
+            Answer::Observed(seen) => self.observed(step, seen).await,
+            Answer::Undone(Ok(())) => self.record(Event::UndoSucceeded { step: step.id.clone() }),
+            Answer::Undone(Err(error)) => self.record(Event::UndoFailed { step: step.id.clone(), why: error.to_string() }),
+        }
+    }
+
+    fn prepared(
+        &mut self,
+        step: &PlanStep,
+        attempt: u32,
+        with: Value,
+        answer: Result<Readiness<Value>, StepError>,
+    ) -> Result<(), ExecutorError> {
+        // The run may have turned back while the gate was asked; then nothing starts.
+        let goes_on = match self.run.phase {
+            RunPhase::Admitted | RunPhase::Running | RunPhase::Finalising => self.run.cancelled_by.is_none() && !self.detaching,
+            RunPhase::Held | RunPhase::Unwinding | RunPhase::Ended => false,
+        };
+        if !goes_on {
+            return Ok(());
+        }
+        let id = step.id.clone();
+        match answer {
+            Ok(Readiness::Ready { intent, evidence }) => self.start(step, attempt, with, intent, evidence),
+            Ok(Readiness::Refused { why, evidence }) | Err(StepError::Refused { why, evidence }) => {
+                self.record(Event::StepRefused { step: id, why, evidence })
+            }
+            Ok(Readiness::Later { needs, evidence }) => {
+                self.record(Event::StepRefused { step: id, why: format!("it still waits for {needs}"), evidence })
+            }
+            Err(error @ (StepError::NotDone { .. } | StepError::Unknown { .. })) => {
+                self.record(Event::StepRefused { step: id, why: error.to_string(), evidence: Evidence::none() })
+            }
+        }
+    }
+
+    async fn succeeded(&mut self, step: &PlanStep, value: Value, seen: Seen) -> Result<(), ExecutorError> {
+        let measures = match self.ports.registry.step(&step.step_type).map(|kind| kind.measures(&value)) {
+            Some(Ok(measures)) => measures,
+            Some(Err(_)) | None => Vec::new(),
+        };
+        let output = self.output(&value).await?;
+        self.record(Event::StepSucceeded { step: step.id.clone(), output, measures, seen })?;
+        if let Some(record) = self.run.steps.get_mut(&step.id) {
+            record.value = Some(value);
+        }
+        self.assert_outputs(step)
+    }
+
+    fn assert_outputs(&mut self, step: &PlanStep) -> Result<(), ExecutorError> {
+        if step.asserts.is_empty() {
+            return Ok(());
+        }
+        let steps = facts::for_expressions(&self.run);
+        let scope = Scope { mode: &self.run.plan.mode, inputs: &self.run.plan.inputs, steps: &steps };
+        let broken = step.asserts.iter().find_map(|assertion| match expr::is_true(assertion, &scope) {
+            Ok(true) => None,
+            Ok(false) => Some(assertion.clone()),
+            Err(error) => Some(error.to_string()),
+        });
+        match broken {
+            Some(assertion) => self.record(Event::StepRejected { step: step.id.clone(), assertion }),
+            None => Ok(()),
+        }
+    }
+
+    fn failed(&mut self, step: &PlanStep, error: StepError) -> Result<(), ExecutorError> {
+        let id = step.id.clone();
+        match error {
+            StepError::Unknown { why } => self.record(Event::StepInDoubt { step: id, why }),
+            StepError::Refused { why, evidence } => self.record(Event::StepFailed { step: id, why, evidence, retry_at: None }),
+            StepError::NotDone { why, retry } => {
+                let retry_at = match retry {
+                    Retryable::Yes if self.attempts(&id) < step.retry.attempts => Some(self.due(step)),
+                    Retryable::Yes | Retryable::No => None,
+                };
+                self.record(Event::StepFailed { step: id, why, evidence: Evidence::none(), retry_at })
+            }
+        }
+    }
+
+    async fn observed(&mut self, step: &PlanStep, seen: Result<Observation<Value>, StepError>) -> Result<(), ExecutorError> {
+        let id = step.id.clone();
+        let why_in_doubt = self.run.steps.get(&id).and_then(|record| record.why.clone()).unwrap_or_default();
+        match seen {
+            Ok(Observation::Done(value)) => self.succeeded(step, value, Seen::Observed).await,
+            Ok(Observation::InProgress) => self.record(Event::StepInProgress { step: id }),
+            Ok(Observation::NotDone) if self.run.state(&id) == StepState::InDoubt => {
+                let allowed =
+                    if effect_of(step) > Effect::Read { step.retry.attempts.max(ATTEMPTS_AFTER_DOUBT) } else { step.retry.attempts };
+                // An attempt cut short by the death of its process is not the step's failure.
+                let retry_at = (self.attempts(&id) < allowed.saturating_add(self.run.claims)).then(|| self.due(step));
+                self.record(Event::StepFailed {
+                    step: id,
+                    why: format!("observed: it was not done ({why_in_doubt})"),
+                    evidence: Evidence::none(),
+                    retry_at,
+                })
+            }
+            Ok(Observation::NotDone) => Ok(()),
+            Ok(Observation::Foreign { evidence }) => {
+                self.record(Event::StepHeld { step: id, why: "somebody else changed it, wholly or in part".into(), evidence })
+            }
+            Ok(Observation::Unknown { why }) => self.record(Event::StepHeld {
+                step: id,
+                why: format!("nobody can tell whether it was done: {why}"),
+                evidence: Evidence::none(),
+            }),
+            Err(error) => self.record(Event::StepHeld {
+                step: id,
+                why: format!("nobody can tell whether it was done: {error}"),
+                evidence: Evidence::none(),
+            }),
+        }
+    }
+
+    fn attempts(&self, step: &StepId) -> u32 {
+        self.run.steps.get(step).map_or(0, |record| record.attempts)
+    }
+
+    fn due(&self, step: &PlanStep) -> Timestamp {
+        let wait = retry::delay(&step.retry, self.attempts(&step.id), &format!("{}/{}", self.run.id, step.id));
+        let wait = millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        self.ports.clock.now().saturating_add(wait).unwrap_or(Timestamp::MAX)
+    }
+}

@@ -1,0 +1,79 @@
+//! Entries on their way to the store: applied at once, durable before anything acts on them.
+
+use super::{Executor, ExecutorError, Notice};
+use crate::admission;
+use crate::history::run_log;
+use crate::journal::{ENTRY_FORMAT, Entry, Event, Output};
+use crate::run::{RunPhase, StepState};
+use lifeboat_runbooks::names::StepId;
+use lifeboat_store::{Commit, Record, Seq, StoreError};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Outputs above this many bytes of JSON are kept beside the journal and named by digest.
+const INLINE_BYTES_MAX: usize = 64 * 1024;
+
+impl Executor {
+    /// Applies an event and puts it in line for the next commit.
+    pub(super) fn record(&mut self, event: Event) -> Result<(), ExecutorError> {
+        let entry = Entry { format: ENTRY_FORMAT, at: self.ports.clock.now(), owner: self.owner.0.clone(), event };
+        self.run.apply(&entry)?;
+        self.pending.push(entry);
+        Ok(())
+    }
+
+    /// Makes everything pending durable, in one commit; then answers people and tells watchers.
+    pub(super) async fn flush(&mut self) -> Result<(), ExecutorError> {
+        if !self.pending.is_empty() {
+            let log = run_log(&self.run.id)?;
+            let mut records = Vec::with_capacity(self.pending.len());
+            for entry in &self.pending {
+                records.push(Record(entry.encode().map_err(|error| ExecutorError::Encode(error.to_string()))?));
+            }
+            let mut commit = Commit { expect: vec![(log.clone(), self.next)], append: vec![(log, records)] };
+            let ended = self.pending.iter().any(|entry| matches!(entry.event, Event::RunEnded { .. }));
+            if ended && self.run.phase == RunPhase::Ended {
+                commit.append.extend(admission::closing(&self.run)?);
+            }
+            let count = self.pending.len() as u64;
+            self.ports.store.commit(commit).await.map_err(|error| match error {
+                StoreError::Conflict { .. } => ExecutorError::Overtaken(self.run.id.clone()),
+                other => ExecutorError::Store(other),
+            })?;
+            self.next = Seq(self.next.0 + count);
+            for entry in self.pending.drain(..) {
+                // Nobody watching is no error.
+                let _ = self.handle.notices.send(Notice::Entry(Arc::new(entry)));
+            }
+        }
+        for reply in self.replies.drain(..) {
+            let _ = reply.send(Ok(()));
+        }
+        Ok(())
+    }
+
+    /// An output as it is journaled: large ones are kept first, so that the entry never names something that is not there.
+    pub(super) async fn output(&self, value: &Value) -> Result<Output, ExecutorError> {
+        let bytes = serde_json::to_vec(value).map_err(|error| ExecutorError::Encode(error.to_string()))?;
+        if bytes.len() <= INLINE_BYTES_MAX {
+            return Ok(Output::Inline(value.clone()));
+        }
+        let digest = self.ports.store.keep(&bytes).await?;
+        Ok(Output::Kept { digest: digest.to_string(), bytes: bytes.len() as u64 })
+    }
+
+    pub(super) fn record_undo_start(&mut self, step: &StepId) -> Result<(), ExecutorError> {
+        if self.run.state(step) == StepState::Undoing { Ok(()) } else { self.record(Event::UndoStarted { step: step.clone() }) }
+    }
+
+    /// A step that will not go on. Where an attempt acted it has failed rather than not run.
+    pub(super) fn call_off(&mut self, step: StepId, why: String) -> Result<(), ExecutorError> {
+        let acted = self.run.steps.get(&step).is_some_and(|record| record.attempts > 0);
+        let waiting = matches!(self.run.state(&step), StepState::Waiting | StepState::AwaitingApproval);
+        if acted && !waiting {
+            self.record(Event::StepFailed { step, why, evidence: crate::evidence::Evidence::none(), retry_at: None })
+        } else {
+            self.record(Event::StepNotRun { step, why })
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Decides what a run does next. Never waits, never writes: plan, state and time in, actions out.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::journal::{Back, Outcome, Turn};
+use crate::run::{Run, RunPhase, StepRun, StepState, effect_of};
+use lifeboat_runbooks::names::{Effect, StepId};
+use lifeboat_runbooks::plan::{OnFailure, PlanStep, UndoRule};
+
+/// What the executor does now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Evaluate `if`, then start the next attempt of this step, or ask people.
+    Begin {
+        /// The step.
+        step: StepId,
+    },
+    /// Ask the world what became of it.
+    Observe {
+        /// The step.
+        step: StepId,
+    },
+    /// It goes on by itself: call `execute`, which adopts it.
+    Adopt {
+        /// The step.
+        step: StepId,
+    },
+    /// The question was not answered in time.
+    Expire {
+        /// The step.
+        step: StepId,
+    },
+    /// It will not be started, or not again.
+    CallOff {
+        /// The step.
+        step: StepId,
+        /// Why.
+        why: String,
+    },
+    /// Take its effect back.
+    Undo {
+        /// The step.
+        step: StepId,
+    },
+    /// Nothing goes on without a person.
+    Hold {
+        /// What waits.
+        why: String,
+    },
+    /// It goes on after a person's decision.
+    Release,
+    /// Turn back or end early.
+    Unwind {
+        /// Why.
+        turn: Turn,
+        /// What happens with effects.
+        back: Back,
+    },
+    /// Only `finally` steps remain.
+    Finalise,
+    /// Over.
+    End {
+        /// How.
+        outcome: Outcome,
+        /// A sentence for people.
+        why: String,
+    },
+}
+
+/// What to do now, and when to ask again if nothing happens before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Next {
+    /// In an order that may be followed.
+    pub actions: Vec<Action>,
+    /// The next due time.
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Next {
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+}
+
+/// What the run does next. `busy` are steps with a call under way in this process.
+#[must_use]
+pub fn next(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
+    match run.phase {
+        RunPhase::Ended => Next::default(),
+        RunPhase::Admitted | RunPhase::Running | RunPhase::Held => forward(run, now, busy),
+        RunPhase::Unwinding => back(run, now, busy),
+        RunPhase::Finalising => finalise(run, now, busy),
+    }
+}
+
+fn forward(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
+    let mut next = Next::default();
+    if let Some(unwind) = turn(run, now, &mut next) {
+        next.actions.push(unwind);
+        return next;
+    }
+    let moves = steps(run, &run.plan.steps, now, busy, &mut next);
+    match (moves, run.phase) {
+        (Moves::Going, RunPhase::Held) => next.actions.insert(0, Action::Release),
+        (Moves::Going, _) | (Moves::Person(_), RunPhase::Held) => {}
+        (Moves::Person(why), _) => next.actions.push(Action::Hold { why }),
+        (Moves::Over, _) => next.actions.push(Action::Finalise),
+    }
+    next
+}
+
+/// Whether the run turns back now.
+fn turn(run: &Run, now: Timestamp, next: &mut Next) -> Option<Action> {
+    let back = |rule| if rule == OnFailure::Undo { Back::Undo } else { Back::Keep };
+    let whole = if run.no_return.is_some() { OnFailure::Hold } else { run.plan.on_failure };
+    if run.cancelled_by.is_some() {
+        return Some(Action::Unwind { turn: Turn::Cancelled, back: back(whole) });
+    }
+    for step in &run.plan.steps {
+        let Some(record) = run.steps.get(&step.id) else { continue };
+        let rule = run.failure_rule(step);
+        let failed = matches!(record.state, StepState::Failed | StepState::Rejected);
+        let leaves = match rule {
+            OnFailure::Hold => false,
+            OnFailure::Undo | OnFailure::Abort => failed,
+        };
+        if leaves {
+            return Some(Action::Unwind { turn: Turn::StepFailed { step: step.id.clone() }, back: back(rule) });
+        }
+    }
+    let deadline = run.plan.deadline_ms.zip(run.admitted_at).map(|(ms, at)| at.saturating_add(millis(ms)).unwrap_or(Timestamp::MAX));
+    if let Some(deadline) = deadline.filter(|_| run.no_return.is_none()) {
+        if deadline <= now {
+            return Some(Action::Unwind { turn: Turn::DeadlinePassed, back: back(whole) });
+        }
+        next.wake(deadline);
+    }
+    None
+}
+
+/// How a list of steps stands as a whole.
+enum Moves {
+    /// Something is under way, due, or waiting for people who were asked.
+    Going,
+    /// Only a person's decision helps.
+    Person(String),
+    /// All are final.
+    Over,
+}
+
+fn steps(run: &Run, list: &[PlanStep], now: Timestamp, busy: &BTreeSet<StepId>, next: &mut Next) -> Moves {
+    let before = next.actions.len();
+    let mut going = false;
+    let mut open = false;
+    let mut persons: Vec<String> = Vec::new();
+    for step in list {
+        let Some(record) = run.steps.get(&step.id) else { continue };
+        if busy.contains(&step.id) {
+            going = true;
+            continue;
+        }
+        match record.state {
+            StepState::Waiting => match needs(run, step) {
+                Needs::Met => next.actions.push(Action::Begin { step: step.id.clone() }),
+                Needs::Open => open = true,
+                Needs::Lost(of) => {
+                    next.actions.push(Action::CallOff { step: step.id.clone(), why: format!("it needs {of}, which is not done") })
+                }
+            },
+            StepState::Backoff => match record.retry_at {
+                Some(at) if at > now => {
+                    going = true;
+                    next.wake(at);
+                }
+                Some(_) | None => next.actions.push(Action::Begin { step: step.id.clone() }),
+            },
+            StepState::AwaitingApproval => match &record.ask {
+                Some(ask) if ask.expires_at <= now => next.actions.push(Action::Expire { step: step.id.clone() }),
+                Some(ask) => {
+                    going = true;
+                    next.wake(ask.expires_at);
+                }
+                None => going = true,
+            },
+            StepState::InDoubt => next.actions.push(Action::Observe { step: step.id.clone() }),
+            StepState::Running => next.actions.push(Action::Adopt { step: step.id.clone() }),
+            StepState::Held => persons.push(person(step, record)),
+            StepState::Failed | StepState::Rejected if !record.given_up => persons.push(person(step, record)),
+            StepState::Failed
+            | StepState::Rejected
+            | StepState::Succeeded
+            | StepState::Skipped
+            | StepState::NotRun
+            | StepState::Undone
+            | StepState::UndoFailed
+            | StepState::Undoing
+            | StepState::UndoInDoubt => {}
+        }
+    }
+    if going || next.actions.len() > before {
+        Moves::Going
+    } else if !persons.is_empty() {
+        Moves::Person(persons.join("; "))
+    } else if open {
+        // A step waits for one that is neither under way nor with a person: the plan has a cycle, which planning refuses.
+        Moves::Person("steps wait for each other".into())
+    } else {
+        Moves::Over
+    }
+}
+
+fn person(step: &PlanStep, record: &StepRun) -> String {
+    format!("{} is {}: {}", step.id, record.state.word(), record.why.as_deref().unwrap_or("a person is needed"))
+}
+
+enum Needs {
+    Met,
+    Open,
+    Lost(StepId),
+}
+
+fn needs(run: &Run, step: &PlanStep) -> Needs {
+    let mut open = false;
+    for need in &step.needs {
+        let Some(record) = run.steps.get(need) else { return Needs::Lost(need.clone()) };
+        match record.state {
+            StepState::Succeeded | StepState::Skipped => {}
+            StepState::NotRun | StepState::Undone | StepState::UndoFailed => return Needs::Lost(need.clone()),
+            StepState::Failed | StepState::Rejected if record.given_up => return Needs::Lost(need.clone()),
+            StepState::Failed
+            | StepState::Rejected
+            | StepState::Waiting
+            | StepState::AwaitingApproval
+            | StepState::Running
+            | StepState::Backoff
+            | StepState::InDoubt
+            | StepState::Held
+            | StepState::Undoing
+            | StepState::UndoInDoubt => open = true,
+        }
+    }
+    if open { Needs::Open } else { Needs::Met }
+}
+
+fn back(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
+    let mut next = Next::default();
+    let mut open = false;
+    for step in &run.plan.steps {
+        if busy.contains(&step.id) {
+            open = true;
+            continue;
+        }
+        match run.state(&step.id) {
+            StepState::Waiting | StepState::AwaitingApproval | StepState::Backoff | StepState::Held => {
+                next.actions.push(Action::CallOff { step: step.id.clone(), why: "the run turned back".into() });
+            }
+            StepState::InDoubt => next.actions.push(Action::Observe { step: step.id.clone() }),
+            StepState::Running => next.actions.push(Action::Adopt { step: step.id.clone() }),
+            StepState::Succeeded
+            | StepState::Rejected
+            | StepState::Failed
+            | StepState::Skipped
+            | StepState::NotRun
+            | StepState::Undoing
+            | StepState::Undone
+            | StepState::UndoFailed
+            | StepState::UndoInDoubt => {}
+        }
+    }
+    if open || !next.actions.is_empty() {
+        let _ = now;
+        return next;
+    }
+    match run.turn {
+        Some((_, Back::Undo)) => match next_undo(run) {
+            Some(step) => next.actions.push(Action::Undo { step }),
+            None => next.actions.push(Action::Finalise),
+        },
+        Some((_, Back::Keep)) | None => next.actions.push(Action::Finalise),
+    }
+    next
+}
+
+/// The last step in plan order whose effect still stands. One at a time: the reverse of the order in which they depend on each other.
+fn next_undo(run: &Run) -> Option<StepId> {
+    run.plan
+        .steps
+        .iter()
+        .rev()
+        .find(|step| {
+            is_undone_by_unwinding(step)
+                && matches!(run.state(&step.id), StepState::Succeeded | StepState::Rejected | StepState::Undoing | StepState::UndoInDoubt)
+        })
+        .map(|step| step.id.clone())
+}
+
+fn is_undone_by_unwinding(step: &PlanStep) -> bool {
+    match step.undo {
+        UndoRule::Default => effect_of(step) > Effect::Read,
+        UndoRule::Never => false,
+    }
+}
+
+fn finalise(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
+    let mut next = Next::default();
+    match steps(run, &run.plan.finally, now, busy, &mut next) {
+        Moves::Going => {}
+        // Finally steps have nobody to wait for: what is not done is left behind, and the run is stuck.
+        Moves::Person(_) | Moves::Over => {
+            let (outcome, why) = verdict(run);
+            next.actions.push(Action::End { outcome, why });
+        }
+    }
+    next
+}
+
+/// How the run ended, once nothing is left to do.
+fn verdict(run: &Run) -> (Outcome, String) {
+    let named = |wanted: &dyn Fn(&PlanStep, &StepRun) -> bool| -> Vec<String> {
+        run.plan
+            .steps
+            .iter()
+            .chain(&run.plan.finally)
+            .filter(|step| run.steps.get(&step.id).is_some_and(|record| wanted(step, record)))
+            .map(|step| step.id.to_string())
+            .collect()
+    };
+    let doubtful = named(&|_, record| record.doubtful);
+    if !doubtful.is_empty() {
+        return (Outcome::Stuck, format!("the effect of {} is unknown", doubtful.join(", ")));
+    }
+    let left = named(&|_, record| record.state == StepState::UndoFailed);
+    if !left.is_empty() {
+        return (Outcome::Stuck, format!("the effect of {} could not be taken back", left.join(", ")));
+    }
+    let bad_end: Vec<String> = run
+        .plan
+        .finally
+        .iter()
+        .filter(|step| !matches!(run.state(&step.id), StepState::Succeeded | StepState::Skipped))
+        .map(|step| step.id.to_string())
+        .collect();
+    if !bad_end.is_empty() {
+        return (Outcome::Stuck, format!("the final step {} is not done", bad_end.join(", ")));
+    }
+    let undone = named(&|_, record| record.state == StepState::Undone);
+    match &run.turn {
+        Some((turn, Back::Undo)) => (
+            Outcome::Undone,
+            format!(
+                "{}; {}",
+                turn_words(turn),
+                if undone.is_empty() { "nothing had to be undone".to_owned() } else { format!("undone: {}", undone.join(", ")) }
+            ),
+        ),
+        Some((Turn::Cancelled, Back::Keep)) => (Outcome::Cancelled, "a person cancelled; what was done stays".into()),
+        Some((turn, Back::Keep)) => (Outcome::Failed, format!("{}; what was done stays", turn_words(turn))),
+        None => {
+            let bad: Vec<String> = run
+                .plan
+                .steps
+                .iter()
+                .filter(|step| !matches!(run.state(&step.id), StepState::Succeeded | StepState::Skipped))
+                .map(|step| step.id.to_string())
+                .collect();
+            if bad.is_empty() {
+                (Outcome::Succeeded, "every step is done or was skipped".into())
+            } else {
+                (Outcome::Failed, format!("not done: {}", bad.join(", ")))
+            }
+        }
+    }
+}
+
+fn turn_words(turn: &Turn) -> String {
+    match turn {
+        Turn::Cancelled => "a person cancelled".into(),
+        Turn::StepFailed { step } => format!("step {step} failed"),
+        Turn::DeadlinePassed => "the run's deadline passed".into(),
+        Turn::DrillEnded => "the drill is over".into(),
+    }
+}
+
+pub(crate) fn millis(ms: u64) -> SignedDuration {
+    SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX))
+}

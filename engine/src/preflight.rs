@@ -1,0 +1,123 @@
+//! Asks every step of a plan whether it may start, before anything does. Changes nothing; `plan` prints it, `run` refuses by it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use crate::approval::ApprovalStep;
+use crate::context::ReadContext;
+use crate::evidence::Evidence;
+use crate::facts;
+use crate::journal::RunId;
+use crate::ports::Ports;
+use crate::step::{Readiness, Step, StepError};
+use lifeboat_runbooks::expr::{self, Scope};
+use lifeboat_runbooks::names::StepId;
+use lifeboat_runbooks::plan::{Plan, PlanStep};
+use std::collections::BTreeMap;
+
+/// How one step stands before the run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepReadiness {
+    /// The step.
+    pub step: StepId,
+    /// Whether it may start.
+    pub answer: Answer,
+    /// What was seen.
+    pub evidence: Evidence,
+}
+
+/// Whether a step may start.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// It may.
+    Ready,
+    /// It cannot be judged yet.
+    Later(String),
+    /// It must not.
+    Refused(String),
+}
+
+/// Steps asked at the same time: enough to be quick, few enough not to be a load on what is being rescued.
+const AT_ONCE: usize = 8;
+
+/// Longest wait for one step's answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// Asks every step of the main part and of `finally`, and answers in the order of the plan.
+pub async fn preflight(plan: &Plan, ports: &Ports) -> Vec<StepReadiness> {
+    let all: Vec<&PlanStep> = plan.steps.iter().chain(&plan.finally).collect();
+    let mut answers: Vec<Option<StepReadiness>> = vec![None; all.len()];
+    let mut tasks: JoinSet<(usize, StepReadiness)> = JoinSet::new();
+    for (place, step) in all.iter().enumerate() {
+        if tasks.len() >= AT_ONCE
+            && let Some(Ok((done, answer))) = tasks.join_next().await
+        {
+            answers[done] = Some(answer);
+        }
+        match filled(plan, step) {
+            Ok(with) => {
+                let (step, ports, facts) = ((*step).clone(), ports.clone(), Arc::new(facts::before_a_run(plan, step)));
+                tasks.spawn(async move { (place, ask(&step, &with, &ports, facts).await) });
+            }
+            Err(answer) => answers[place] = Some(StepReadiness { step: step.id.clone(), answer, evidence: Evidence::none() }),
+        }
+    }
+    while let Some(done) = tasks.join_next().await {
+        if let Ok((place, answer)) = done {
+            answers[place] = Some(answer);
+        }
+    }
+    let lost = |step: &PlanStep| StepReadiness {
+        step: step.id.clone(),
+        answer: Answer::Refused("its checks failed to run".into()),
+        evidence: Evidence::none(),
+    };
+    answers.into_iter().zip(&all).map(|(answer, step)| answer.unwrap_or_else(|| lost(step))).collect()
+}
+
+/// Parameters as far as they are known before the run.
+fn filled(plan: &Plan, step: &PlanStep) -> Result<Value, Answer> {
+    if step.step_type == ApprovalStep::TYPE {
+        return Err(Answer::Later("the answer of people".into()));
+    }
+    let none = BTreeMap::new();
+    let scope = Scope { mode: &plan.mode, inputs: &plan.inputs, steps: &none };
+    expr::fill(&step.with, &scope).map_err(|_| Answer::Later("outputs of earlier steps".into()))
+}
+
+async fn ask(step: &PlanStep, with: &Value, ports: &Ports, facts: Arc<crate::context::RunFacts>) -> StepReadiness {
+    let refused = |why: String, evidence: Evidence| StepReadiness { step: step.id.clone(), answer: Answer::Refused(why), evidence };
+    let Some(known) = ports.registry.step(&step.step_type) else {
+        return refused(format!("this program has no step type {}", step.step_type), Evidence::none());
+    };
+    let run = match RunId::new("preview") {
+        Ok(run) => run,
+        Err(why) => return refused(why, Evidence::none()),
+    };
+    let deadline = ports.clock.instant().after(ANSWER_WITHIN);
+    let cx = ReadContext::new(
+        run,
+        step.id.clone(),
+        0,
+        Arc::clone(&ports.clock),
+        Arc::clone(&ports.inventory),
+        Arc::clone(&ports.secrets),
+        facts,
+        deadline,
+    );
+    let answer = tokio::select! {
+        answer = known.prepare(with, &cx) => answer,
+        () = ports.clock.sleep(ANSWER_WITHIN) => Err(StepError::not_done("its checks gave no answer in time")),
+    };
+    match answer {
+        Ok(Readiness::Ready { evidence, .. }) => StepReadiness { step: step.id.clone(), answer: Answer::Ready, evidence },
+        Ok(Readiness::Later { needs, evidence }) => StepReadiness { step: step.id.clone(), answer: Answer::Later(needs), evidence },
+        Ok(Readiness::Refused { why, evidence }) | Err(StepError::Refused { why, evidence }) => refused(why, evidence),
+        Err(error) => refused(error.to_string(), Evidence::none()),
+    }
+}

@@ -1,0 +1,267 @@
+//! Folds one entry into a run. The same function records and replays, so a replay cannot drift from what was recorded.
+
+use serde_json::{Value, json};
+
+use super::tables::{PhaseChange, StepChange, phase_after, step_after};
+use super::{Ask, Run, RunPhase, StepRun, StepState, crosses};
+use crate::context::{Approval, Proof};
+use crate::journal::{Entry, Event, Outcome, Output, Resolution, RunId, Seen};
+use jiff::Timestamp;
+use lifeboat_runbooks::names::StepId;
+
+/// An entry that does not follow from those before it: the journal is damaged or was written by something else.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum IllegalTransition {
+    /// The step table has no such row.
+    #[error("step {step} cannot take {change:?} while {state:?}")]
+    Step {
+        /// The step.
+        step: StepId,
+        /// Its state.
+        state: StepState,
+        /// What was to happen.
+        change: StepChange,
+    },
+    /// The phase table has no such row.
+    #[error("the run cannot take {change:?} while {phase:?}")]
+    Phase {
+        /// The run's phase.
+        phase: RunPhase,
+        /// What was to happen.
+        change: PhaseChange,
+    },
+    /// The plan has no such step.
+    #[error("the plan has no step {0}")]
+    NoSuchStep(StepId),
+    /// The entry belongs to another run or plan, or stands in the wrong place.
+    #[error("{0}")]
+    Misplaced(String),
+}
+
+impl Run {
+    /// Folds one entry.
+    ///
+    /// # Errors
+    /// Where the tables do not have it; the run is unchanged then.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), IllegalTransition> {
+        let at = entry.at;
+        if self.entries == 0 && !matches!(entry.event, Event::RunAdmitted { .. }) {
+            return Err(IllegalTransition::Misplaced("the first entry of a run is not its admission".into()));
+        }
+        match &entry.event {
+            Event::RunAdmitted { run, binding, by, locks, incident, .. } => {
+                self.check_admission(run, binding)?;
+                self.locks.clone_from(locks);
+                self.started_by = Some(by.clone());
+                self.admitted_at = Some(at);
+                self.incident = incident.clone();
+            }
+            Event::RunClaimed { .. } => self.claim(at)?,
+            Event::StepStarted { step, attempt, with, intent, .. } => {
+                self.begin(step, StepChange::Started, at)?;
+                let crossed = self.plan.step(step).is_some_and(crosses);
+                let record = self.step_mut(step)?;
+                record.attempts = *attempt;
+                record.with = Some(with.clone());
+                record.intent = Some(intent.clone());
+                record.retry_at = None;
+                if crossed && self.no_return.is_none() {
+                    self.no_return = Some(step.clone());
+                }
+            }
+            Event::StepRefused { step, why, .. } => {
+                self.begin(step, StepChange::Refused, at).map(|record| record.why = Some(why.clone()))?
+            }
+            Event::StepSkipped { step, why } => self.begin(step, StepChange::Skipped, at).map(|record| record.why = Some(why.clone()))?,
+            Event::StepNotRun { step, why } => self.change(step, StepChange::NotRun, at).map(|record| record.why = Some(why.clone()))?,
+            Event::StepSucceeded { step, output, measures, seen } => {
+                let record = self.change(step, StepChange::Succeeded, at)?;
+                record.doubtful = false;
+                record.measures.clone_from(measures);
+                record.proof = Some(match seen {
+                    Seen::Executed | Seen::Observed => Proof::Seen,
+                });
+                record.value = match output {
+                    Output::Inline(value) => Some(value.clone()),
+                    Output::Kept { .. } => None,
+                };
+                record.output = Some(output.clone());
+            }
+            Event::StepFailed { step, why, retry_at, .. } => {
+                let change = if retry_at.is_some() { StepChange::FailedForNow } else { StepChange::Failed };
+                // What a person called off while in doubt stays doubtful: nobody has looked.
+                let called_off = self.state(step) == StepState::Held;
+                let record = self.change(step, change, at)?;
+                record.doubtful = record.doubtful && called_off;
+                record.why = Some(why.clone());
+                record.retry_at = *retry_at;
+            }
+            Event::StepInDoubt { step, why } => {
+                let record = self.change(step, StepChange::OutcomeUnknown, at)?;
+                record.doubtful = true;
+                record.why = Some(why.clone());
+            }
+            Event::StepInProgress { step } => self.change(step, StepChange::InProgress, at).map(|_| ())?,
+            Event::StepHeld { step, why, .. } => {
+                self.change(step, StepChange::HeldForPerson, at).map(|record| record.why = Some(why.clone()))?
+            }
+            Event::StepRejected { step, assertion } => {
+                self.change(step, StepChange::Rejected, at).map(|record| record.why = Some(format!("assertion is false: {assertion}")))?
+            }
+            Event::StepResolved { step, resolution, comment, .. } => self.resolve(step, resolution, comment, at)?,
+            Event::ApprovalRequested { step, roles, count, shown, facts, expires_at } => {
+                let ask = Ask {
+                    roles: roles.clone(),
+                    count: *count,
+                    shown: shown.clone(),
+                    facts: facts.clone(),
+                    asked_at: at,
+                    expires_at: *expires_at,
+                };
+                let record = self.begin(step, StepChange::ApprovalRequested, at)?;
+                record.ask = Some(ask);
+                record.approvals.clear();
+            }
+            Event::ApprovalGranted { step, by, comment, .. } => self.grant(step, by.name(), comment.as_deref(), at)?,
+            Event::ApprovalVoided { step, why } => {
+                let record = self.change(step, StepChange::Voided, at)?;
+                record.approvals.clear();
+                record.why = Some(why.clone());
+            }
+            Event::ApprovalDenied { step, by, comment } => {
+                let why = format!("denied by {}{}", by.name(), comment.as_ref().map(|c| format!(": {c}")).unwrap_or_default());
+                self.change(step, StepChange::Denied, at)?.why = Some(why);
+            }
+            Event::ApprovalExpired { step } => {
+                self.change(step, StepChange::Expired, at)?.why = Some("nobody answered in time, which is a no".into())
+            }
+            Event::CancelRequested { by, .. } => self.cancelled_by = Some(by.clone()),
+            Event::RunHeld { why } => self.phase(PhaseChange::Held, Some(why))?,
+            Event::RunReleased => self.phase(PhaseChange::Released, None)?,
+            Event::UnwindingStarted { turn, back } => {
+                self.phase(PhaseChange::Unwound, None)?;
+                self.turn = Some((turn.clone(), *back));
+            }
+            Event::UndoStarted { step } => self.change(step, StepChange::UndoStarted, at).map(|_| ())?,
+            Event::UndoSucceeded { step } => self.change(step, StepChange::UndoSucceeded, at).map(|_| ())?,
+            Event::UndoFailed { step, why } => self.change(step, StepChange::UndoFailed, at)?.why = Some(why.clone()),
+            Event::FinalisingStarted => self.phase(PhaseChange::Finalising, None)?,
+            Event::RunEnded { outcome, why } => {
+                self.phase(PhaseChange::Ended, Some(why))?;
+                self.outcome = Some(*outcome);
+                self.ended_at = Some(at);
+            }
+            Event::RunReleasedLocks { .. } => {
+                if self.phase != RunPhase::Ended || self.outcome != Some(Outcome::Stuck) {
+                    return Err(IllegalTransition::Misplaced("only a stuck run keeps locks that can be released".into()));
+                }
+                self.locks_released = true;
+            }
+        }
+        self.entries += 1;
+        Ok(())
+    }
+
+    fn check_admission(&self, run: &RunId, binding: &str) -> Result<(), IllegalTransition> {
+        if self.entries != 0 {
+            return Err(IllegalTransition::Misplaced("the run was admitted twice".into()));
+        }
+        if *run != self.id || *binding != self.plan.binding {
+            return Err(IllegalTransition::Misplaced(format!(
+                "the admission is of run {run} with binding {binding}, not of this run and plan"
+            )));
+        }
+        Ok(())
+    }
+
+    fn step_mut(&mut self, step: &StepId) -> Result<&mut StepRun, IllegalTransition> {
+        self.steps.get_mut(step).ok_or_else(|| IllegalTransition::NoSuchStep(step.clone()))
+    }
+
+    fn change(&mut self, step: &StepId, change: StepChange, at: Timestamp) -> Result<&mut StepRun, IllegalTransition> {
+        let record = self.step_mut(step)?;
+        let state = record.state;
+        record.state = step_after(state, change).ok_or_else(|| IllegalTransition::Step { step: step.clone(), state, change })?;
+        record.changed_at = Some(at);
+        Ok(record)
+    }
+
+    /// A change that also takes the run out of `admitted`.
+    fn begin(&mut self, step: &StepId, change: StepChange, at: Timestamp) -> Result<&mut StepRun, IllegalTransition> {
+        let phase = phase_after(self.phase, PhaseChange::Began)
+            .ok_or(IllegalTransition::Phase { phase: self.phase, change: PhaseChange::Began })?;
+        self.change(step, change, at)?;
+        self.phase = phase;
+        let record = self.step_mut(step)?;
+        if change != StepChange::Skipped {
+            record.started_at.get_or_insert(at);
+        }
+        Ok(record)
+    }
+
+    fn phase(&mut self, change: PhaseChange, why: Option<&String>) -> Result<(), IllegalTransition> {
+        self.phase = phase_after(self.phase, change).ok_or(IllegalTransition::Phase { phase: self.phase, change })?;
+        if let Some(why) = why {
+            self.why = Some(why.clone());
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, at: Timestamp) -> Result<(), IllegalTransition> {
+        let open: Vec<StepId> = self.steps.iter().filter(|(_, step)| step.state.is_open()).map(|(id, _)| id.clone()).collect();
+        for id in open {
+            let record = self.change(&id, StepChange::Claimed, at)?;
+            record.doubtful = true;
+            record.why = Some("the process that ran it is gone".into());
+        }
+        self.claims += 1;
+        Ok(())
+    }
+
+    fn resolve(&mut self, step: &StepId, resolution: &Resolution, comment: &str, at: Timestamp) -> Result<(), IllegalTransition> {
+        let undo_failed = self.state(step) == StepState::UndoFailed;
+        let record = match resolution {
+            Resolution::Done { outputs } => {
+                let record = self.change(step, StepChange::ResolvedDone, at)?;
+                if !undo_failed && record.proof != Some(Proof::Seen) {
+                    record.output = Some(Output::Inline(outputs.clone()));
+                    record.value = Some(outputs.clone());
+                    record.proof = Some(Proof::Said);
+                }
+                record
+            }
+            Resolution::Retry => {
+                let record = self.change(step, StepChange::ResolvedRetry, at)?;
+                record.retry_at = Some(at);
+                record
+            }
+            Resolution::Skip => self.change(step, StepChange::ResolvedSkip, at)?,
+            Resolution::GiveUp => {
+                let record = self.change(step, StepChange::ResolvedGiveUp, at)?;
+                record.given_up = true;
+                record
+            }
+        };
+        record.doubtful = false;
+        record.why = Some(comment.to_owned());
+        Ok(())
+    }
+
+    fn grant(&mut self, step: &StepId, by: &str, comment: Option<&str>, at: Timestamp) -> Result<(), IllegalTransition> {
+        let record = self.step_mut(step)?;
+        let ask = record.ask.clone();
+        let needed = ask.as_ref().map_or(u32::MAX, |ask| ask.count) as usize;
+        let last = record.approvals.len() + 1 >= needed;
+        let record = self.change(step, if last { StepChange::GrantedLast } else { StepChange::Granted }, at)?;
+        let shown = ask.map_or(Value::Null, |ask| ask.shown);
+        record.approvals.push(Approval { by: by.to_owned(), comment: comment.map(str::to_owned), shown: shown.clone(), at });
+        if last {
+            let people: Vec<&str> = record.approvals.iter().map(|approval| approval.by.as_str()).collect();
+            let value = json!({ "approved_by": people, "approved_at": at.to_string(), "accepted": shown });
+            record.output = Some(Output::Inline(value.clone()));
+            record.value = Some(value);
+            record.proof = Some(Proof::Seen);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! What people may do to a run, and which events follow. Pure but for the inventory and the step types that it is given.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::journal::{Actor, Event, Outcome, Resolution};
+use crate::ports::Ports;
+use crate::run::{Run, RunPhase, StepState};
+use lifeboat_runbooks::names::StepId;
+
+/// Longest comment, in bytes.
+pub const COMMENT_BYTES_MAX: usize = 4096;
+
+/// One act of steering.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Command {
+    /// Say yes.
+    Approve {
+        /// The step that asks.
+        step: StepId,
+        /// Their words.
+        comment: Option<String>,
+    },
+    /// Say no: final.
+    Deny {
+        /// The step that asks.
+        step: StepId,
+        /// Their words.
+        comment: Option<String>,
+    },
+    /// Decide about a step that is held or has failed.
+    Resolve {
+        /// The step.
+        step: StepId,
+        /// What.
+        resolution: Resolution,
+        /// Why.
+        comment: String,
+    },
+    /// Stop the run.
+    Cancel {
+        /// Why.
+        comment: Option<String>,
+    },
+    /// Give up the locks of a stuck run.
+    Release {
+        /// Why.
+        comment: String,
+    },
+}
+
+/// An act that is not possible. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SteerError {
+    /// No such step.
+    #[error("the run has no step {0}")]
+    NoSuchStep(StepId),
+    /// The step or the run is not in a state for this.
+    #[error("{0}")]
+    NotNow(String),
+    /// This person may not.
+    #[error("{0}")]
+    NotYou(String),
+    /// What was given does not fit.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+/// The events that a command leads to.
+///
+/// # Errors
+/// Where it is not possible now, or not for this person.
+pub fn decide(run: &Run, command: &Command, by: &Actor, ports: &Ports) -> Result<Vec<Event>, SteerError> {
+    let comment = match command {
+        Command::Approve { comment, .. } | Command::Deny { comment, .. } | Command::Cancel { comment } => {
+            comment.as_deref().unwrap_or_default()
+        }
+        Command::Resolve { comment, .. } | Command::Release { comment } => {
+            if comment.trim().is_empty() {
+                return Err(SteerError::Unfit("say why with --comment: it is kept in the journal".into()));
+            }
+            comment
+        }
+    };
+    if comment.len() > COMMENT_BYTES_MAX {
+        return Err(SteerError::Unfit(format!("the comment has {} bytes; {COMMENT_BYTES_MAX} are kept", comment.len())));
+    }
+    if run.phase == RunPhase::Ended && !matches!(command, Command::Release { .. }) {
+        return Err(SteerError::NotNow(format!("run {} has ended", run.id)));
+    }
+    match command {
+        Command::Approve { step, comment } => {
+            let facts = answerable(run, step, by, ports)?;
+            Ok(vec![Event::ApprovalGranted { step: step.clone(), by: by.clone(), comment: comment.clone(), facts }])
+        }
+        Command::Deny { step, comment } => {
+            answerable(run, step, by, ports)?;
+            Ok(vec![Event::ApprovalDenied { step: step.clone(), by: by.clone(), comment: comment.clone() }])
+        }
+        Command::Resolve { step, resolution, comment } => resolve(run, step, resolution, comment, by, ports),
+        Command::Cancel { comment } => match run.phase {
+            RunPhase::Admitted | RunPhase::Running | RunPhase::Held if run.cancelled_by.is_none() => {
+                Ok(vec![Event::CancelRequested { by: by.clone(), comment: comment.clone() }])
+            }
+            RunPhase::Admitted | RunPhase::Running | RunPhase::Held => Err(SteerError::NotNow("it is being cancelled already".into())),
+            RunPhase::Unwinding | RunPhase::Finalising | RunPhase::Ended => {
+                Err(SteerError::NotNow(format!("run {} is {} already", run.id, run.phase.word())))
+            }
+        },
+        Command::Release { comment } => {
+            if run.phase != RunPhase::Ended || run.outcome != Some(Outcome::Stuck) {
+                return Err(SteerError::NotNow("only a run that ended stuck keeps locks that can be released".into()));
+            }
+            if run.locks_released {
+                return Err(SteerError::NotNow("its locks were released already".into()));
+            }
+            Ok(vec![Event::RunReleasedLocks { by: by.clone(), comment: comment.clone() }])
+        }
+    }
+}
+
+/// Whether this person may answer now; gives the digest of the facts they were shown.
+fn answerable(run: &Run, step: &StepId, by: &Actor, ports: &Ports) -> Result<String, SteerError> {
+    let record = run.steps.get(step).ok_or_else(|| SteerError::NoSuchStep(step.clone()))?;
+    let Some(ask) = record.ask.as_ref().filter(|_| record.state == StepState::AwaitingApproval) else {
+        return Err(SteerError::NotNow(format!("step {step} is {}; nobody is asked", record.state.word())));
+    };
+    if ask.expires_at <= ports.clock.now() {
+        return Err(SteerError::NotNow("time is up: silence was a no".into()));
+    }
+    let Some(name) = &by.person else {
+        return Err(SteerError::NotYou(format!(
+            "the system user {} is no person of the inventory; add one under `people` with this `system_user` (root is never a person)",
+            by.system_user
+        )));
+    };
+    let known = ports.inventory.people.get(name).ok_or_else(|| SteerError::NotYou(format!("{name} is no longer in the inventory")))?;
+    if !ask.roles.is_empty() && !ask.roles.iter().any(|role| known.roles.contains(role)) {
+        return Err(SteerError::NotYou(format!("{name} has none of the roles {}", ask.roles.join(", "))));
+    }
+    if run.started_by.as_ref().is_some_and(|starter| starter.person.as_ref() == Some(name) || starter.system_user == by.system_user) {
+        return Err(SteerError::NotYou(format!("{name} started this run; somebody else has to answer")));
+    }
+    if record.approvals.iter().any(|approval| approval.by == *name) {
+        return Err(SteerError::NotNow(format!("{name} has said yes already; each person counts once")));
+    }
+    Ok(ask.facts.clone())
+}
+
+fn resolve(run: &Run, step: &StepId, resolution: &Resolution, comment: &str, by: &Actor, ports: &Ports) -> Result<Vec<Event>, SteerError> {
+    let record = run.steps.get(step).ok_or_else(|| SteerError::NoSuchStep(step.clone()))?;
+    let change = match resolution {
+        Resolution::Done { .. } => crate::run::tables::StepChange::ResolvedDone,
+        Resolution::Retry => crate::run::tables::StepChange::ResolvedRetry,
+        Resolution::Skip => crate::run::tables::StepChange::ResolvedSkip,
+        Resolution::GiveUp => crate::run::tables::StepChange::ResolvedGiveUp,
+    };
+    if crate::run::tables::step_after(record.state, change).is_none() {
+        return Err(SteerError::NotNow(format!(
+            "step {step} is {}; this decision is for a step that is held or has failed",
+            record.state.word()
+        )));
+    }
+    if let (Resolution::Done { outputs }, Some(planned)) = (resolution, run.plan.step(step)) {
+        check_outputs(&planned.step_type, outputs, ports)?;
+    }
+    Ok(vec![Event::StepResolved { step: step.clone(), resolution: resolution.clone(), by: by.clone(), comment: comment.to_owned() }])
+}
+
+fn check_outputs(step_type: &str, outputs: &Value, ports: &Ports) -> Result<(), SteerError> {
+    let known = ports.registry.step(step_type).ok_or_else(|| SteerError::Unfit(format!("this program has no step type {step_type}")))?;
+    known
+        .measures(outputs)
+        .map(|_| ())
+        .map_err(|why| SteerError::Unfit(format!("these are not the outputs of {step_type} ({why}); give them with --output name=value")))
+}
