@@ -9,7 +9,8 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-use lifeboat_runbooks::catalog::{BadParameters, DrillPolicy, ResourceInfo, Resources};
+pub use lifeboat_runbooks::catalog::{BadParameters, Undoable};
+use lifeboat_runbooks::catalog::{DrillPolicy, ResourceInfo, Resources};
 
 /// A kind of resource: the type of its own fields in the inventory.
 pub trait Resource: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync + 'static {

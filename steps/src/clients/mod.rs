@@ -1,0 +1,3 @@
+//! The doors to the outside: everything that opens a connection or starts a process. What to do with answers is in the steps.
+
+pub mod dns;

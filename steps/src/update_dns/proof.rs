@@ -1,0 +1,146 @@
+//! The proof of a DNS change: every authoritative server, asked itself, serves the set at a serial that has it. An answer of
+//! the primary is no proof, and a server with something old is never overlooked.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hickory_proto::rr::Name;
+use jiff::Timestamp;
+use lifeboat_engine::ReadContext;
+use tokio::task::JoinSet;
+
+use super::{ServerSeen, serial};
+use crate::clients::dns::{Reader, RecordKind, RecordSet, in_words};
+
+/// First pause between two rounds of questions; it doubles up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+
+/// Longest pause between two rounds.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How many rounds a server must stay silent before its silence may be overlooked (where the inventory allows that at all).
+const SILENT_ROUNDS_MIN: u32 = 3;
+
+/// Time kept back from the deadline, so that the reason can still be told.
+const MARGIN: Duration = Duration::from_millis(200);
+
+/// What must be served, and by whom.
+#[derive(Clone, Debug)]
+pub(super) struct Needed {
+    pub(super) zone: Name,
+    pub(super) name: Name,
+    pub(super) kind: RecordKind,
+    pub(super) set: RecordSet,
+    pub(super) primary: SocketAddr,
+    pub(super) servers: Vec<SocketAddr>,
+}
+
+/// Every server was seen to serve it.
+#[derive(Clone, Debug)]
+pub(super) struct Proof {
+    /// When the last one was asked.
+    pub(super) at: Timestamp,
+    /// The primary's serial.
+    pub(super) serial: u32,
+    /// The answers.
+    pub(super) servers: Vec<ServerSeen>,
+}
+
+/// One server's answer in one round.
+enum Answer {
+    Serves { serial: u32 },
+    Differs { serial: u32, found: String },
+    Silent { why: String },
+}
+
+/// Asks every server once.
+pub(super) async fn look(cx: &ReadContext, silent_max: u32, needed: &Needed) -> Result<Proof, String> {
+    let (mut rounds, mut proof) = (0, Err(String::new()));
+    // Silence is only overlooked after some rounds, so one look may take as many.
+    while rounds == 0 || (proof.is_err() && silent_max > 0 && rounds < SILENT_ROUNDS_MIN) {
+        rounds += 1;
+        proof = round(cx, silent_max, needed, rounds).await;
+    }
+    proof
+}
+
+/// Asks every server again and again until all serve it or time is nearly up.
+pub(super) async fn wait(cx: &ReadContext, silent_max: u32, needed: &Needed) -> Result<Proof, String> {
+    let mut pause = PAUSE_MIN;
+    for rounds in 1.. {
+        match round(cx, silent_max, needed, rounds).await {
+            Ok(proof) => return Ok(proof),
+            Err(why) if cx.time_left() <= pause + MARGIN => return Err(why),
+            Err(_) => {}
+        }
+        cx.sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+    Err("no server was asked".into())
+}
+
+async fn round(cx: &ReadContext, silent_max: u32, needed: &Needed, rounds: u32) -> Result<Proof, String> {
+    let mut asked = JoinSet::new();
+    for server in needed.servers.iter().copied() {
+        let (reader, needed) = (Reader::new(cx), needed.clone());
+        asked.spawn(async move { (server, ask(&reader, server, &needed).await) });
+    }
+    let mut answers: Vec<(SocketAddr, Answer)> = Vec::with_capacity(needed.servers.len());
+    while let Some(joined) = asked.join_next().await {
+        answers.push(joined.map_err(|error| format!("asking a DNS server was cut off: {error}"))?);
+    }
+    answers.sort_by_key(|(server, _)| *server);
+    judge(silent_max, needed, rounds, &answers).map(|(serial, servers)| Proof { at: cx.now(), serial, servers })
+}
+
+async fn ask(reader: &Reader, server: SocketAddr, needed: &Needed) -> Answer {
+    // The serial is read first: a set seen after it is at least as new.
+    let zone = match reader.zone(server, &needed.zone).await {
+        Ok(zone) => zone,
+        Err(error) => return Answer::Silent { why: error.to_string() },
+    };
+    match reader.set(server, &needed.name, needed.kind).await {
+        Ok(seen) if seen.set.as_ref() == Some(&needed.set) => Answer::Serves { serial: zone.serial },
+        Ok(seen) => Answer::Differs { serial: zone.serial, found: in_words(seen.set.as_ref()) },
+        Err(error) => Answer::Silent { why: error.to_string() },
+    }
+}
+
+/// Pure: are these answers a proof?
+fn judge(silent_max: u32, needed: &Needed, rounds: u32, answers: &[(SocketAddr, Answer)]) -> Result<(u32, Vec<ServerSeen>), String> {
+    let primary = answers.iter().find_map(|(server, answer)| match answer {
+        Answer::Serves { serial } if *server == needed.primary => Some(*serial),
+        Answer::Serves { .. } | Answer::Differs { .. } | Answer::Silent { .. } => None,
+    });
+    let mut missing = Vec::new();
+    let mut silent = Vec::new();
+    let mut servers = Vec::new();
+    for (server, answer) in answers {
+        match answer {
+            Answer::Serves { serial } if primary.is_none_or(|newest| serial::has_reached(*serial, newest)) => {
+                servers.push(ServerSeen { server: server.to_string(), serial: Some(*serial), answer: needed.set.to_string() });
+            }
+            Answer::Serves { serial } => missing.push(format!("{server} is still at serial {serial}")),
+            Answer::Differs { serial, found } => missing.push(format!("{server} still says {found} (serial {serial})")),
+            Answer::Silent { why } => {
+                silent.push(format!("{server}: {why}"));
+                servers.push(ServerSeen { server: server.to_string(), serial: None, answer: format!("no answer: {why}") });
+            }
+        }
+    }
+    let overlooked = silent.len() <= silent_max as usize && rounds >= SILENT_ROUNDS_MIN;
+    if !overlooked {
+        missing.append(&mut silent);
+    }
+    match primary {
+        Some(serial) if missing.is_empty() => Ok((serial, servers)),
+        Some(_) => Err(format!("not every authoritative server serves {} for {}: {}", needed.set, needed.name, missing.join("; "))),
+        None => Err(format!(
+            "the primary {} was not seen to serve {} for {}: {}",
+            needed.primary,
+            needed.set,
+            needed.name,
+            if missing.is_empty() { silent.join("; ") } else { missing.join("; ") }
+        )),
+    }
+}
