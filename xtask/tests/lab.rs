@@ -2,6 +2,7 @@
 
 use xtask::lab::postgres::{PRIMARY, Shutdown};
 use xtask::lab::proxy::Loss;
+use xtask::lab::route53::Route53;
 use xtask::lab::{Lab, Parts};
 
 #[test]
@@ -140,4 +141,40 @@ fn a_dns_proxy_loses_the_update_or_only_its_answer() {
 fn wait_for(is_so: impl Fn() -> bool) {
     let found = xtask::look_until(std::time::Duration::from_secs(30), || is_so().then_some(()));
     assert!(found.is_some(), "waited in vain");
+}
+
+#[test]
+fn nothing_outlives_a_lab_whose_owner_was_killed() {
+    let mut owner = std::process::Command::new(env!("CARGO_BIN_EXE_xtask"));
+    owner.arg("lab").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+    let mut owner = owner.spawn().unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(owner.stdout.take().unwrap()));
+    let folder = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("lab: ").map(std::path::PathBuf::from)).unwrap();
+    let pids = std::fs::read_dir(folder.join("pids")).unwrap();
+    let pids: Vec<String> = pids.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    assert_eq!(pids.len(), 5, "three databases and two DNS servers: {pids:?}");
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    wait_for(|| !folder.exists());
+    for line in pids {
+        let pid = line.split(' ').next().unwrap().to_owned();
+        // A killed orphan stays a zombie until init collects it, which is not ours to do.
+        let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_else(|_| ") Z".to_owned());
+        wait_for(|| state().contains(") Z"));
+    }
+}
+
+#[test]
+fn a_route53_change_is_pending_first_and_in_sync_when_asked_again() {
+    let route53 = Route53::start().unwrap();
+    let zone = route53.create_zone("orders.example.").unwrap();
+    let body = "<ChangeResourceRecordSetsRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><ChangeBatch><Changes><Change>\
+        <Action>UPSERT</Action><ResourceRecordSet><Name>db.orders.example.</Name><Type>A</Type><TTL>60</TTL><ResourceRecords>\
+        <ResourceRecord><Value>192.0.2.1</Value></ResourceRecord></ResourceRecords></ResourceRecordSet></Change></Changes></ChangeBatch>\
+        </ChangeResourceRecordSetsRequest>";
+    let answer = route53.request("POST", &format!("/2013-04-01/hostedzone/{zone}/rrset"), body).unwrap();
+    let change = answer.split("<Id>/change/").nth(1).unwrap().split('<').next().unwrap();
+    let status = || route53.request("GET", &format!("/2013-04-01/change/{change}"), "").unwrap();
+    assert!(status().contains("PENDING"));
+    assert!(status().contains("INSYNC"));
 }

@@ -1,6 +1,7 @@
 //! The list of commands: name, one line of help, and the function. What a command does is in its own file.
 
 mod install;
+mod lab;
 
 use xtask::{Result, Trouble};
 
@@ -11,11 +12,14 @@ struct Command {
     run: fn(&[&str]) -> Result<()>,
 }
 
-const COMMANDS: &[Command] = &[Command {
-    name: "install",
-    help: "install what the lab needs and is missing: PostgreSQL 15, Knot, small tools (apt)",
-    run: install::run,
-}];
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "install",
+        help: "install what the lab needs and is missing: PostgreSQL 15, Knot, small tools (apt)",
+        run: install::run,
+    },
+    Command { name: "lab", help: "start the lab of the tests to play with, until the input ends or Ctrl-C", run: lab::run },
+];
 
 /// Runs the command that the first word names, with the other words as its arguments.
 pub(crate) fn run(words: &[&str]) -> Result<()> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::lab::place;
+use crate::lab::process::Account;
 use crate::trouble::{Doing, Result, Trouble};
 
 /// A program the lab needs: where it must be, the Debian package that brings it, and why.
@@ -63,12 +64,11 @@ pub fn check() -> Result<()> {
 /// # Errors
 /// What to type, when it cannot be installed from here.
 pub fn route53(tell: Tell<'_>) -> Result<PathBuf> {
-    let peers = place::target().join("peers");
+    let peers = place::reachable(&place::target().join("peers"), Account::find()?)?;
     let program = peers.join("venv/bin/ministack");
     if program.exists() {
         return Ok(program);
     }
-    std::fs::create_dir_all(&peers).doing(|| format!("make {}", peers.display()))?;
     let _turn = place::Turn::wait(&peers.join("venv.lock"))?;
     if program.exists() {
         return Ok(program);

@@ -17,6 +17,7 @@ mod place;
 pub mod postgres;
 mod process;
 pub mod proxy;
+pub mod route53;
 mod template;
 
 use std::net::{Ipv4Addr, SocketAddr};

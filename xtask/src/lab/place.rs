@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use crate::lab::postgres;
 use crate::lab::process::{self, Account};
 use crate::patience::look_until;
 use crate::trouble::{Doing, Result, Trouble};
@@ -239,6 +240,7 @@ pub(crate) fn remove(folder: &Path) -> Result<()> {
         return Ok(());
     }
     process::kill_recorded(&folder.join("pids"))?;
+    postgres::free_shared_memory(&folder.join("postgres"));
     // A server that was just killed may still be writing; a later try finds it gone.
     let removed = look_until(REMOVED_WITHIN, || (fs::remove_dir_all(folder).is_ok() || !folder.exists()).then_some(()));
     removed.ok_or_else(|| Trouble::new(format!("cannot remove {}", folder.display())))

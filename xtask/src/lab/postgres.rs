@@ -347,6 +347,19 @@ pub(crate) fn binary(name: &str) -> PathBuf {
     Path::new(BINARIES).join(name)
 }
 
+/// Frees the System V segments of killed servers: the kernel keeps them, has a few thousand in all, and nobody would start there again.
+pub(crate) fn free_shared_memory(nodes: &Path) {
+    let Ok(entries) = fs::read_dir(nodes) else { return };
+    for entry in entries.flatten() {
+        let Ok(pid_file) = fs::read_to_string(entry.path().join("postmaster.pid")) else { continue };
+        let segment = pid_file.lines().nth(6).and_then(|line| line.split_whitespace().nth(1).map(str::to_owned));
+        if let Some(segment) = segment {
+            // A segment that is gone already is just what is wanted.
+            let _freed = Command::new("ipcrm").args(["-m", &segment]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
 /// A psql that talks to one node and nothing else: no password prompt, no startup file, a bounded connect.
 pub(crate) fn psql_command(address: Ipv4Addr, port: u16, role: &str, database: &str) -> Command {
     let mut psql = Command::new(binary("psql"));

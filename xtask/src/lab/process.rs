@@ -348,6 +348,9 @@ for file in "$folder"/pids/*; do
   done
   kill -KILL "$pid"
 done 2>/dev/null
+for file in "$folder"/postgres/*/postmaster.pid; do
+  ipcrm -m "$(sed -n '7s/.* //p' "$file")"
+done 2>/dev/null
 rm -rf "$folder" 2>/dev/null || { sleep 0.5; rm -rf "$folder"; }
 if [ -n "$farewell" ]; then echo "$farewell" >&2; fi
 "#;

@@ -11,7 +11,7 @@ use crate::lab::process::{Account, Server, Signal};
 use crate::trouble::{Doing, Result, Trouble};
 
 /// Raised whenever the recipe below changes, so that an old template is not used with a new lab.
-const RECIPE: u32 = 3;
+const RECIPE: u32 = 4;
 /// Where the template's clusters listen while they are made: on addresses of this process, below the ports of its labs.
 const BUILDING_PORT: u16 = 15_399;
 
@@ -19,6 +19,7 @@ const BUILDING_PORT: u16 = 15_399;
 const SETTINGS: &str = "
 unix_socket_directories = ''
 shared_buffers = 16MB
+dynamic_shared_memory_type = mmap
 max_connections = 60
 max_wal_senders = 12
 wal_level = replica
