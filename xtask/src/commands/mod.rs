@@ -1,7 +1,11 @@
 //! The list of commands: name, one line of help, and the function. What a command does is in its own file.
 
+mod ci;
 mod install;
 mod lab;
+mod test;
+mod tidy;
+mod torture;
 
 use xtask::{Result, Trouble};
 
@@ -19,6 +23,10 @@ const COMMANDS: &[Command] = &[
         run: install::run,
     },
     Command { name: "lab", help: "start the lab of the tests to play with, until the input ends or Ctrl-C", run: lab::run },
+    Command { name: "test", help: "install what is missing, then run every test (further words go to the runner)", run: test::run },
+    Command { name: "tidy", help: "check the house rules that a compiler does not know", run: tidy::run },
+    Command { name: "ci", help: "formatting, house rules, lints, tests: what must pass before a change lands", run: ci::run },
+    Command { name: "torture", help: "long proofs: power cuts, kills at random moments", run: torture::run },
 ];
 
 /// Runs the command that the first word names, with the other words as its arguments.
