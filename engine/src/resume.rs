@@ -1,9 +1,11 @@
 //! Takes over runs whose process is gone: replay, claim, hand to an executor. A plan that this binary cannot run is left untouched.
 
+use crate::admission;
 use crate::history::{self, HistoryError, Loaded, run_log};
-use crate::journal::{ENTRY_FORMAT, Entry, Event, RunId};
+use crate::journal::{Actor, ENTRY_FORMAT, Entry, EntryError, Event, RunId};
 use crate::ports::Ports;
-use crate::run::RunPhase;
+use crate::run::{IllegalTransition, RunPhase};
+use crate::steering::{self, Command, SteerError};
 use lifeboat_runbooks::plan::Plan;
 use lifeboat_store::{Commit, OwnerId, Record, Seq, StoreError};
 
@@ -80,5 +82,48 @@ fn versions(ports: &Ports, run: &RunId, plan: &Plan) -> Result<(), ResumeError> 
             return Err(ResumeError::OtherVersion { run: run.clone(), step_type: step.step_type.clone(), wanted: step.version, known });
         }
     }
+    Ok(())
+}
+
+/// A person's act on a run that no process drives.
+#[derive(Debug, thiserror::Error)]
+pub enum RestError {
+    /// It cannot be loaded.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// It is not possible; nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] SteerError),
+    /// The events do not follow: our mistake.
+    #[error(transparent)]
+    Illegal(#[from] IllegalTransition),
+    /// They cannot be written down.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Journals a person's act on a run that is at rest. It takes effect when the run is resumed; giving up locks takes effect at once.
+///
+/// # Errors
+/// As [`RestError`] says.
+pub async fn steer_at_rest(ports: &Ports, owner: &OwnerId, id: &RunId, command: &Command, by: &Actor) -> Result<(), RestError> {
+    let mut loaded = history::load(ports.store.as_ref(), id).await?;
+    let events = steering::decide(&loaded.run, command, by, ports)?;
+    let held_locks = loaded.run.holds_locks();
+    let mut records = Vec::with_capacity(events.len());
+    for event in events {
+        let entry = Entry { format: ENTRY_FORMAT, at: ports.clock.now(), owner: owner.0.clone(), event };
+        loaded.run.apply(&entry)?;
+        records.push(Record(entry.encode()?));
+    }
+    let log = run_log(id)?;
+    let mut commit = Commit { expect: vec![(log.clone(), loaded.next)], append: vec![(log, records)] };
+    if held_locks && !loaded.run.holds_locks() {
+        commit.append.extend(admission::closing(&loaded.run)?);
+    }
+    ports.store.commit(commit).await?;
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! The named things that steps act on, and the people who may act: `lifeboat.yaml`, checked. Each kind of resource is a type
 //! of `lifeboat-steps`; what all kinds share is here.
 
+mod read;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,8 @@ use serde_json::{Map, Value, json};
 
 pub use lifeboat_runbooks::catalog::{BadParameters, Undoable};
 use lifeboat_runbooks::catalog::{DrillPolicy, ResourceInfo, Resources};
+
+pub use read::read;
 
 /// A kind of resource: the type of its own fields in the inventory.
 pub trait Resource: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync + 'static {
@@ -113,6 +117,10 @@ pub struct Policies {
     /// Programs that `command` steps and fences may start, by absolute path. Empty: none.
     #[serde(default)]
     pub programs: Vec<PathBuf>,
+    /// The system group whose members may reach a running engine's control socket to approve or look. Without it only the user who
+    /// runs the engine can.
+    #[serde(default)]
+    pub control_group: Option<String>,
 }
 
 /// One named resource.
@@ -213,6 +221,15 @@ impl Inventory {
                 continue;
             };
             for (name, fields) in section {
+                if !is_resource_name(name) {
+                    problems.push(BadParameters {
+                        pointer: format!("/{}/{name}", kind.section),
+                        message: format!(
+                            "{name:?} is no name for a resource: use a lower-case letter, then letters, digits and - (63 at most)"
+                        ),
+                    });
+                    continue;
+                }
                 let pointer = format!("/{}/{}", kind.section, name.replace('~', "~0").replace('/', "~1"));
                 match entry(kind, fields) {
                     Ok(_) if inventory.resources.contains_key(name) => problems.push(BadParameters {
@@ -273,6 +290,14 @@ impl Inventory {
             }
         }
     }
+}
+
+/// Names of resources are also names of their locks.
+fn is_resource_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    name.len() <= 63
+        && bytes.next().is_some_and(|b| b.is_ascii_lowercase())
+        && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 fn part<T: DeserializeOwned + Default>(value: &Value, key: &str, problems: &mut Vec<BadParameters>) -> T {

@@ -1,0 +1,192 @@
+//! The owner's end of the control socket.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lifeboat_engine::executor::{Handle, Request as ExecutorRequest};
+use lifeboat_engine::history;
+use lifeboat_engine::journal::{Actor, RunId};
+use lifeboat_engine::ports::Ports;
+use lifeboat_engine::resume;
+use lifeboat_engine::steering::{Command, SteerError};
+use lifeboat_store::OwnerId;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
+
+use super::protocol::{REQUEST_BYTES_MAX, Reply, Request, RunSummary};
+use super::socket::address;
+use super::system_user::{actor_of, user_name};
+
+/// Connections served at once; more wait.
+const CONNECTIONS_MAX: usize = 64;
+
+/// Longest wait for a request to arrive whole.
+const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+
+/// The runs that this process drives, and what it can answer.
+#[derive(Clone, Debug)]
+pub struct Control {
+    ports: Ports,
+    owner: OwnerId,
+    driven: Arc<Mutex<HashMap<RunId, Handle>>>,
+}
+
+impl Control {
+    /// Answers from this store.
+    #[must_use]
+    pub fn new(ports: Ports, owner: OwnerId) -> Self {
+        Self { ports, owner, driven: Arc::default() }
+    }
+
+    /// A run that this process drives now.
+    pub fn drives(&self, handle: Handle) {
+        self.driven.lock().unwrap_or_else(PoisonError::into_inner).insert(handle.run.clone(), handle);
+    }
+
+    /// A run that it drives no longer.
+    pub fn drives_no_more(&self, run: &RunId) {
+        self.driven.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
+    }
+
+    fn handle(&self, run: &RunId) -> Option<Handle> {
+        self.driven.lock().unwrap_or_else(PoisonError::into_inner).get(run).cloned()
+    }
+
+    async fn answer(&self, request: Request, by: Actor) -> Reply {
+        match request {
+            Request::Runs => self.runs().await.unwrap_or_else(Reply::Failed),
+            Request::Journal(run) => match history::load(self.ports.store.as_ref(), &run).await {
+                Ok(loaded) => Reply::Journal { plan: Box::new((*loaded.run.plan).clone()), entries: loaded.entries },
+                Err(error) => Reply::Failed(error.to_string()),
+            },
+            Request::Steer { run, command } => self.steer(run, command, by).await,
+        }
+    }
+
+    /// All runs, oldest first.
+    ///
+    /// # Errors
+    /// What failed, for people.
+    pub async fn summaries(&self) -> Result<Vec<RunSummary>, String> {
+        let mut runs = Vec::new();
+        for id in history::list(self.ports.store.as_ref()).await.map_err(|error| error.to_string())? {
+            let loaded = history::load(self.ports.store.as_ref(), &id).await.map_err(|error| error.to_string())?;
+            runs.push(RunSummary::of(&loaded.run));
+        }
+        Ok(runs)
+    }
+
+    async fn runs(&self) -> Result<Reply, String> {
+        self.summaries().await.map(Reply::Runs)
+    }
+
+    /// Steers a run, whether or not this process drives it.
+    pub async fn steer(&self, run: RunId, command: Command, by: Actor) -> Reply {
+        let Some(handle) = self.handle(&run) else {
+            return match resume::steer_at_rest(&self.ports, &self.owner, &run, &command, &by).await {
+                Ok(()) => Reply::Done,
+                Err(resume::RestError::Refused(error)) => Reply::Refused(error),
+                Err(error) => Reply::Failed(error.to_string()),
+            };
+        };
+        let (reply, answer) = oneshot::channel();
+        if handle.requests.send(ExecutorRequest::Steer { command, by, reply }).await.is_err() {
+            return Reply::Refused(SteerError::NotNow(format!("run {run} has just ended")));
+        }
+        match answer.await {
+            Ok(Ok(())) => Reply::Done,
+            Ok(Err(error)) => Reply::Refused(error),
+            Err(_) => Reply::Failed("the run stopped before the answer was kept; look at its status before you try again".into()),
+        }
+    }
+}
+
+/// The open socket. Dropping it closes and removes it.
+#[derive(Debug)]
+pub struct Listener {
+    task: JoinHandle<()>,
+    path: std::path::PathBuf,
+}
+
+impl Listener {
+    /// Opens the socket in a folder that this process owns. A socket left by an earlier owner is replaced.
+    ///
+    /// # Errors
+    /// Where it cannot be bound.
+    pub fn open(folder: &Path, control: Control) -> io::Result<Self> {
+        let path = folder.join(super::SOCKET_NAME);
+        match fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let (bind_to, keep) = address(folder)?;
+        let listener = UnixListener::bind(&bind_to)?;
+        drop(keep);
+        let group = control.ports.inventory.policies.control_group.clone();
+        admit(folder, &path, group.as_deref())?;
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let task = tokio::spawn(async move {
+            while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+                let Ok((stream, _)) = listener.accept().await else { continue };
+                let control = control.clone();
+                tokio::spawn(async move {
+                    // A peer that goes away or talks nonsense harms only itself.
+                    let _ = serve(stream, &control).await;
+                    drop(place);
+                });
+            }
+        });
+        Ok(Self { task, path })
+    }
+}
+
+/// Who may connect: the owner; with a control group also its members, who must be able to pass through the folder, not to read it.
+fn admit(folder: &Path, path: &Path, group: Option<&str>) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    let Some(name) = group else { return Ok(()) };
+    let found = nix::unistd::Group::from_name(name).map_err(io::Error::from)?;
+    let group =
+        found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("control_group {name:?}: the system has no such group")))?;
+    nix::unistd::chown(path, None, Some(group.gid)).map_err(io::Error::from)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+    nix::unistd::chown(folder, None, Some(group.gid)).map_err(io::Error::from)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o710))
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+        // The next owner replaces it anyway.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+async fn serve(stream: UnixStream, control: &Control) -> io::Result<()> {
+    let user = user_name(stream.peer_cred()?.uid());
+    let by = actor_of(&user, "control socket", &control.ports.inventory);
+    let (read, mut write) = stream.into_split();
+    let mut line = Vec::new();
+    let mut limited = BufReader::new(read.take(REQUEST_BYTES_MAX + 1));
+    let read = tokio::time::timeout(REQUEST_WITHIN, limited.read_until(b'\n', &mut line)).await;
+    let reply = match read {
+        Err(_) => Reply::Failed("no whole request arrived in time".into()),
+        Ok(Err(error)) => return Err(error),
+        Ok(Ok(_)) if line.len() as u64 > REQUEST_BYTES_MAX => Reply::Failed(format!("a request has at most {REQUEST_BYTES_MAX} bytes")),
+        Ok(Ok(_)) => match serde_json::from_slice::<Request>(&line) {
+            Ok(request) => control.answer(request, by).await,
+            Err(error) => Reply::Failed(format!("the request cannot be read: {error}")),
+        },
+    };
+    let mut bytes = serde_json::to_vec(&reply)?;
+    bytes.push(b'\n');
+    write.write_all(&bytes).await?;
+    write.shutdown().await
+}

@@ -1,0 +1,146 @@
+//! The words of the control socket: one JSON request a line, one JSON reply a line. No I/O.
+
+use jiff::Timestamp;
+use lifeboat_engine::journal::{Entry, Lock, Outcome, RunId};
+use lifeboat_engine::run::{Run, RunPhase, StepState};
+use lifeboat_engine::steering::{Command, SteerError};
+use lifeboat_runbooks::plan::Plan;
+use serde::{Deserialize, Serialize};
+
+/// Longest request, in bytes.
+pub const REQUEST_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What is asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// All runs.
+    Runs,
+    /// A run's plan and entries.
+    Journal(RunId),
+    /// An act.
+    Steer {
+        /// The run.
+        run: RunId,
+        /// What.
+        command: Command,
+    },
+}
+
+/// What is answered.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Reply {
+    /// All runs, oldest first.
+    Runs(Vec<RunSummary>),
+    /// A run.
+    Journal {
+        /// Its pinned plan.
+        plan: Box<Plan>,
+        /// Its entries.
+        entries: Vec<Entry>,
+    },
+    /// The act is journaled.
+    Done,
+    /// The act is not possible; nothing was changed.
+    Refused(SteerError),
+    /// Something failed.
+    Failed(String),
+}
+
+/// A run in a list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSummary {
+    /// The run.
+    pub run: RunId,
+    /// Its runbook.
+    pub runbook: String,
+    /// Its mode.
+    pub mode: String,
+    /// How it stands.
+    pub phase: RunPhase,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// When it was admitted.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Who started it.
+    pub started_by: String,
+    /// Locks that it has now.
+    pub locks: Vec<Lock>,
+    /// What waits for a person.
+    pub waiting: Vec<Waiting>,
+}
+
+/// A step that waits for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Waiting {
+    /// The step.
+    pub step: String,
+    /// `awaiting_approval`, `held`, `failed` or `rejected`.
+    pub state: StepState,
+    /// Why.
+    pub why: String,
+}
+
+impl RunSummary {
+    /// A run in one line.
+    #[must_use]
+    pub fn of(run: &Run) -> Self {
+        Self {
+            run: run.id.clone(),
+            runbook: run.plan.runbook.clone(),
+            mode: run.plan.mode.clone(),
+            phase: run.phase,
+            outcome: run.outcome,
+            started_at: run.admitted_at,
+            ended_at: run.ended_at,
+            started_by: run.started_by.as_ref().map(|by| by.name().to_owned()).unwrap_or_default(),
+            locks: if run.holds_locks() { run.locks.clone() } else { Vec::new() },
+            waiting: waiting(run),
+        }
+    }
+}
+
+fn waiting(run: &Run) -> Vec<Waiting> {
+    if run.phase == RunPhase::Ended {
+        return Vec::new();
+    }
+    run.plan
+        .steps
+        .iter()
+        .chain(&run.plan.finally)
+        .filter_map(|step| {
+            let record = run.steps.get(&step.id)?;
+            let needs_person = match record.state {
+                StepState::AwaitingApproval | StepState::Held => true,
+                StepState::Failed | StepState::Rejected => !record.given_up,
+                StepState::Waiting
+                | StepState::Running
+                | StepState::Backoff
+                | StepState::InDoubt
+                | StepState::Succeeded
+                | StepState::Skipped
+                | StepState::NotRun
+                | StepState::Undoing
+                | StepState::Undone
+                | StepState::UndoFailed
+                | StepState::UndoInDoubt => false,
+            };
+            let why = match (&record.ask, record.state) {
+                (Some(ask), StepState::AwaitingApproval) => format!(
+                    "{} of {} people with the role {} said yes; time runs out at {}",
+                    record.approvals.len(),
+                    ask.count,
+                    ask.roles.join(" or "),
+                    ask.expires_at.strftime("%H:%M:%S UTC")
+                ),
+                (_, _) => record.why.clone().unwrap_or_default(),
+            };
+            needs_person.then(|| Waiting { step: step.id.to_string(), state: record.state, why })
+        })
+        .collect()
+}
