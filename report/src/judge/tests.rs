@@ -1,0 +1,568 @@
+//! What is judged from hand-made journals, and that no interval ever loses the truth.
+
+use jiff::Timestamp;
+use lifeboat_engine::journal::{Outcome, Resolution, Turn};
+use lifeboat_engine::measure::Measure;
+use lifeboat_engine::run::StepState;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::report::Verdict;
+use crate::tale::{
+    Tale, clients_follow, good_night, id, loss, ms, not_before, orders, outage_began, plan, restored, step, until_fenced, until_promoted,
+};
+
+fn codes(report: &Report) -> Vec<&str> {
+    report.notices.iter().map(|notice| notice.code.as_str()).collect()
+}
+
+fn close(actual: Option<f64>, expected: f64) -> bool {
+    actual.is_some_and(|actual| (actual - expected).abs() < 1e-9)
+}
+
+#[test]
+fn a_good_night_is_recovered_within_both_objectives() {
+    let report = good_night().report();
+    assert_eq!((report.verdict, report.outcome), (Verdict::Met, Standing::Succeeded));
+    // Ended in 0..120 ms; not back before 13,050 ms; the last client followed by 14,250 ms.
+    assert!(close(report.actuals.rta_outage.seconds_min, 12.93), "{:?}", report.actuals.rta_outage);
+    assert!(close(report.actuals.rta_outage.seconds_max, 14.25), "{:?}", report.actuals.rta_outage);
+    assert!(close(report.actuals.rta_declared_seconds, 7.25));
+    assert_eq!(report.met, Met { rto: Some(true), rpo: Some(true) });
+    assert_eq!(
+        (report.actuals.rpa.method.as_str(), report.actuals.rpa.seconds_max, report.actuals.rpa.bytes),
+        ("heartbeat", Some(0.45), Some(1184))
+    );
+    assert_eq!(report.critical_path, ["loss", "fence", "promote", "dns", "verify"]);
+    assert!(close(report.actuals.automation_seconds, 8.85) && report.actuals.human_seconds == Some(0.0));
+}
+
+#[test]
+fn service_restored_is_neither_the_last_step_nor_the_end_of_the_run() {
+    let report = good_night().report();
+    assert_eq!(report.clock.service_restored_at.unwrap().at, ms(14_100));
+    assert_eq!(report.clock.run_ended_at, Some(ms(15_900)));
+    assert_eq!(report.clock.verified_at, Some(ms(15_850)));
+}
+
+#[test]
+fn without_a_measure_of_restored_service_the_recovery_time_is_unknown() {
+    let mut tale = good_night();
+    drop_measures(&mut tale, |measure| matches!(measure, Measure::ServiceRestored { .. }));
+    let report = tale.report();
+    assert_eq!(report.actuals.rta_outage.seconds_max, None);
+    assert_eq!((report.met.rto, report.verdict), (None, Verdict::Unproven));
+    assert!(codes(&report).contains(&"restoration-unknown"));
+}
+
+#[test]
+fn an_outage_whose_begin_nobody_saw_has_an_unknown_length() {
+    let mut tale = good_night();
+    drop_measures(&mut tale, |measure| matches!(measure, Measure::OutageBegan { .. }));
+    let report = tale.report();
+    assert_eq!(report.actuals.rta_outage, Figure::default());
+    assert_eq!(report.met, Met { rto: None, rpo: Some(true) });
+    assert!(codes(&report).contains(&"outage-unknown"));
+    assert!(close(report.actuals.rta_declared_seconds, 7.25), "the declaration is known all the same");
+}
+
+fn drop_measures(tale: &mut Tale, unwanted: fn(&Measure) -> bool) {
+    for entry in &mut tale.entries {
+        if let lifeboat_engine::journal::Event::StepSucceeded { measures, .. } = &mut entry.event {
+            measures.retain(|measure| !unwanted(measure));
+        }
+    }
+}
+
+#[test]
+fn an_expected_loss_is_no_actual_loss() {
+    let mut tale = good_night();
+    drop_measures(&mut tale, |measure| matches!(measure, Measure::Loss(_)));
+    let report = tale.report();
+    assert_eq!((report.actuals.rpa.method.as_str(), report.actuals.rpa.seconds_max, report.met.rpo), ("unknown", None, None));
+    assert_eq!(report.expected_losses.len(), 1);
+    assert!(codes(&report).contains(&"loss-unknown"));
+}
+
+#[test]
+fn a_promoted_resource_without_a_measured_loss_makes_the_whole_loss_unknown() {
+    let mut other = orders("failover");
+    other.steps[3]
+        .touches
+        .push(lifeboat_runbooks::catalog::Touch { resource: "users-db".to_owned(), effect: lifeboat_runbooks::names::Effect::Change });
+    let report = until_promoted(other).report();
+    assert_eq!(report.losses.len(), 2);
+    assert_eq!(report.actuals.rpa.seconds_max, None, "orders-db alone lost 0.45 s, but nobody knows of users-db");
+}
+
+#[test]
+fn the_worst_resource_decides_and_the_best_method_speaks_for_each() {
+    let losses = [
+        loss("a", "replay-timestamp", Some(0.0), Some(9.0), None),
+        loss("a", "heartbeat", Some(0.0), Some(1.0), None),
+        loss("a", "exact-lsn", None, None, Some(77)),
+        loss("b", "backup-start", Some(1.0), Some(5.0), Some(3)),
+    ];
+    let all = loss::by_resource(&losses, &BTreeSet::new());
+    assert_eq!((all[0].method.as_str(), all[0].seconds_max, all[0].bytes), ("heartbeat", Some(1.0), Some(77)));
+    let worst = loss::worst(&all);
+    assert_eq!(
+        (worst.method.as_str(), worst.seconds_min, worst.seconds_max, worst.bytes),
+        ("backup-start", Some(1.0), Some(5.0), Some(80))
+    );
+}
+
+#[test]
+fn a_loss_of_an_unheard_of_method_ranks_last_and_nonsense_is_unknown() {
+    let all = loss::by_resource(
+        &[loss("a", "guess", Some(0.0), Some(0.0), None), loss("a", "backup-start", Some(0.0), Some(60.0), None)],
+        &BTreeSet::new(),
+    );
+    assert_eq!((all[0].method.as_str(), all[0].seconds_max), ("backup-start", Some(60.0)));
+    let nonsense = loss::of(&loss("a", "heartbeat", Some(f64::NAN), Some(-1.0), None));
+    assert_eq!((nonsense.seconds_min, nonsense.seconds_max), (None, None));
+}
+
+#[test]
+fn a_run_that_has_not_ended_is_never_green_but_can_already_be_late() {
+    let mut tale = good_night();
+    tale.entries.truncate(tale.entries.len() - 2);
+    let report = tale.report();
+    assert_eq!((report.outcome, report.verdict, report.met), (Standing::Running, Verdict::Underway, Met { rto: None, rpo: None }));
+
+    let mut late = until_promoted(orders("failover"));
+    late.plan.objectives.rto_ms = Some(10_000);
+    let late = late.starts("dns", 1).at(13_300).done("dns", vec![not_before(13_050)]);
+    let report = late.report();
+    assert_eq!(report.met.rto, Some(false), "not back before 13.05 s, of 10 s");
+    assert!(report.headline.contains("already missed"), "{}", report.headline);
+}
+
+#[test]
+fn a_run_whose_check_was_skipped_is_never_green() {
+    let tale = until_promoted(orders("failover"))
+        .starts("dns", 1)
+        .at(13_300)
+        .done("dns", vec![not_before(13_050), clients_follow(14_250), restored(13_200)])
+        .skipped("verify")
+        .ends(Outcome::Succeeded);
+    let report = tale.report();
+    assert_eq!((report.verdict, report.met), (Verdict::Unproven, Met { rto: None, rpo: None }));
+    assert!(codes(&report).contains(&"not-verified"));
+}
+
+#[test]
+fn a_check_that_a_person_declared_done_proves_nothing() {
+    let tale = until_promoted(orders("failover"))
+        .starts("dns", 1)
+        .at(13_300)
+        .done("dns", vec![restored(13_200)])
+        .starts("verify", 1)
+        .at(14_000)
+        .fails("verify", "503 Service Unavailable", None)
+        .held()
+        .at(30_000)
+        .resolved("verify", "bob", Resolution::Done { outputs: json!({}) }, "looks fine to me")
+        .ends_after_release();
+    let report = tale.report();
+    assert_eq!((report.verdict, report.met.rto), (Verdict::Unproven, None));
+    assert!(codes(&report).contains(&"override") && codes(&report).contains(&"not-verified"));
+    assert!(close(report.actuals.human_seconds, 16.0), "from the failure to bob's word: {:?}", report.actuals.human_seconds);
+}
+
+impl Tale {
+    fn ends_after_release(self) -> Self {
+        self.tell(lifeboat_engine::journal::Event::RunReleased).ends(Outcome::Succeeded)
+    }
+}
+
+#[test]
+fn waiting_for_people_is_counted_apart_and_their_words_are_kept() {
+    let report = lossy_night().report();
+    assert!(close(report.actuals.human_seconds, 92.0), "{:?}", report.actuals.human_seconds);
+    assert_eq!(report.approvals.len(), 1);
+    assert_eq!(report.approvals[0].answers.iter().map(|answer| answer.by.name.as_str()).collect::<Vec<_>>(), ["bob", "carol"]);
+    assert_eq!(report.approvals[0].end, crate::report::ApprovalEnd::Granted);
+    assert_eq!(report.critical_path[1], "accept");
+    assert_eq!((report.met.rto, report.met.rpo), (Some(true), Some(false)));
+    assert_eq!(report.verdict, Verdict::Missed);
+}
+
+/// Replication was cut before the primary died: two people accept the loss.
+pub(crate) fn lossy_night() -> Tale {
+    let loss_of = |min, max| loss("orders-db", "heartbeat", Some(min), Some(max), Some(81_920));
+    Tale::begins(orders("failover"), 7_000)
+        .at(7_050)
+        .starts("loss", 1)
+        .at(7_400)
+        .done("loss", vec![outage_began(0, 120), Measure::ExpectedLoss(loss_of(88.0, 90.0))])
+        .at(8_000)
+        .asks("accept", 2, json!({ "method": "heartbeat", "seconds_max": 90.0, "within_rpo": false }), 608_000)
+        .at(60_000)
+        .yes("accept", "bob", "orders of the last minute are in the queue as well")
+        .at(100_000)
+        .yes("accept", "carol", "go")
+        .starts("fence", 1)
+        .at(102_000)
+        .done("fence", vec![Measure::Fenced { at: ms(101_900) }])
+        .starts("promote", 1)
+        .at(105_000)
+        .done(
+            "promote",
+            vec![Measure::PromoteSent { at: ms(102_100) }, Measure::Writable { at: ms(104_900) }, Measure::Loss(loss_of(88.2, 89.7))],
+        )
+        .starts("dns", 1)
+        .at(105_400)
+        .done("dns", vec![not_before(105_100), clients_follow(106_300)])
+        .starts("verify", 1)
+        .at(107_000)
+        .done("verify", vec![restored(105_900), Measure::Verified { at: ms(106_950) }])
+        .ends(Outcome::Succeeded)
+}
+
+#[test]
+fn a_run_resumed_twice_counts_the_gaps_and_finds_what_was_done() {
+    let report = resumed_night().report();
+    assert_eq!(report.resumes.len(), 2);
+    assert_eq!(report.resumes[0].in_doubt, ["promote"]);
+    let promote = &report.steps[3];
+    assert_eq!((promote.known_by.as_deref(), promote.state), (Some("observed"), StepState::Succeeded));
+    assert!((promote.in_doubt_seconds - 0.5).abs() < 1e-9);
+    assert!(codes(&report).contains(&"resumed") && codes(&report).contains(&"found-done"));
+    // 9.4 to 20 s inside promote, 21 to 25 s inside dns.
+    assert!(close(report.actuals.engine_away_seconds, 14.6), "{:?}", report.actuals.engine_away_seconds);
+    assert_eq!(report.verdict, Verdict::Met);
+}
+
+/// Killed in the middle of the promotion, and again in the middle of the DNS change.
+pub(crate) fn resumed_night() -> Tale {
+    until_fenced(orders("failover"))
+        .starts("promote", 1)
+        .at(20_000)
+        .claimed("second")
+        .at(20_500)
+        .found_done(
+            "promote",
+            vec![Measure::Writable { at: ms(20_400) }, Measure::Loss(loss("orders-db", "heartbeat", Some(0.0), Some(0.45), Some(1184)))],
+        )
+        .at(21_000)
+        .starts("dns", 1)
+        .at(25_000)
+        .claimed("third")
+        .at(25_400)
+        .fails("dns", "the update had not arrived", Some(25_500))
+        .at(25_500)
+        .starts("dns", 2)
+        .at(26_000)
+        .done("dns", vec![not_before(25_600), clients_follow(27_000)])
+        .starts("verify", 1)
+        .at(28_000)
+        .done("verify", vec![restored(26_900), Measure::Verified { at: ms(27_900) }])
+        .ends(Outcome::Succeeded)
+}
+
+#[test]
+fn a_refused_step_tells_a_person_what_to_type() {
+    let report = held_night().report();
+    assert_eq!((report.verdict, report.outcome), (Verdict::NeedsPerson, Standing::Held));
+    assert_eq!(report.wanted.len(), 1);
+    assert!(report.wanted[0].why.contains("us-east-1 still accepts writes"));
+    assert!(report.wanted[0].commands.iter().any(|command| command.starts_with("lifeboat resolve") && command.contains("promote retry")));
+    assert_eq!(report.met, Met { rto: None, rpo: None });
+}
+
+/// The gate before the promotion says no.
+pub(crate) fn held_night() -> Tale {
+    until_fenced(orders("failover")).at(9_500).refused("promote", "us-east-1 still accepts writes: fence it first").held().at(9_600)
+}
+
+#[test]
+fn service_that_was_seen_and_then_undone_is_not_restored() {
+    let report = undone_night().report();
+    assert_eq!((report.verdict, report.outcome), (Verdict::NotRecovered, Standing::Undone));
+    assert_eq!((report.clock.service_restored_at, report.met.rto), (None, None));
+}
+
+/// Service came back, a later step failed, and everything was undone.
+pub(crate) fn undone_night() -> Tale {
+    let mut plan = orders("failover");
+    plan.steps[3].point_of_no_return = lifeboat_runbooks::plan::Return::Possible;
+    plan.steps.push(step("announce", "command", &["verify"], None));
+    until_promoted(plan)
+        .starts("dns", 1)
+        .at(13_300)
+        .done("dns", vec![not_before(13_050)])
+        .starts("verify", 1)
+        .at(15_900)
+        .done("verify", vec![restored(14_100), Measure::Verified { at: ms(15_850) }])
+        .starts("announce", 1)
+        .at(16_000)
+        .fails("announce", "exit status 1", None)
+        .turns_back(Turn::StepFailed { step: id("announce") })
+        .undone("dns", 16_100, 16_400)
+        .undone("promote", 16_400, 17_000)
+        .undone("fence", 17_000, 18_000)
+        .undone("loss", 18_000, 18_000)
+        .undone("verify", 18_000, 18_000)
+        .ends(Outcome::Undone)
+}
+
+#[test]
+fn effects_that_stand_after_a_failure_are_named() {
+    let report = failed_night().report();
+    assert_eq!(report.verdict, Verdict::NotRecovered);
+    let left: Vec<&str> = report.left_behind.iter().map(|left| left.step.as_str()).collect();
+    assert_eq!(left, ["fence", "promote"]);
+    assert!(codes(&report).contains(&"given-up"));
+}
+
+/// DNS fails for good and a person gives up.
+pub(crate) fn failed_night() -> Tale {
+    until_promoted(orders("failover"))
+        .starts("dns", 1)
+        .at(13_000)
+        .fails("dns", "SERVFAIL", Some(15_000))
+        .at(15_000)
+        .starts("dns", 2)
+        .at(15_200)
+        .fails("dns", "NOTAUTH: the key is unknown", None)
+        .held()
+        .at(75_200)
+        .resolved("dns", "alice", Resolution::GiveUp, "the zone moved; will do it by hand")
+        .tell(lifeboat_engine::journal::Event::StepNotRun { step: id("verify"), why: "dns failed".to_owned() })
+        .ends(Outcome::Failed)
+}
+
+#[test]
+fn a_drill_meets_no_objective_and_says_what_it_would_have_been() {
+    let mut tale = good_night();
+    tale.plan.mode = "drill".to_owned();
+    tale.entries.truncate(tale.entries.len() - 2);
+    let tale = tale
+        .turns_back(Turn::DrillEnded)
+        .undone("dns", 16_000, 16_100)
+        .undone("promote", 16_100, 17_000)
+        .undone("fence", 17_000, 17_100)
+        .ends(Outcome::Succeeded);
+    let report = tale.report();
+    assert_eq!(report.met, Met { rto: None, rpo: None });
+    assert_eq!(report.verdict, Verdict::DrillPassed);
+    let rehearsal = report.rehearsal.unwrap();
+    assert_eq!((rehearsal.within_rto, rehearsal.counted_from.as_str()), (Some(true), "outage_began"));
+    assert!(close(rehearsal.recovery.seconds_max, 14.25));
+}
+
+#[test]
+fn observations_that_exclude_each_other_are_said_and_the_widest_interval_is_used() {
+    let mut tale = good_night();
+    if let lifeboat_engine::journal::Event::RunAdmitted { incident, .. } = &mut tale.entries[0].event {
+        incident.outage_began = Some((ms(2_000), ms(3_000)));
+    }
+    let report = tale.report();
+    let began = report.clock.outage_began_at.clone().unwrap();
+    assert_eq!((began.earliest, began.latest, began.method.as_str()), (ms(0), ms(3_000), "reported + heartbeat"));
+    assert!(codes(&report).contains(&"outage-conflict"));
+}
+
+#[test]
+fn a_clock_that_goes_back_is_flagged_and_widens_the_upper_bounds() {
+    let mut tale = good_night();
+    let from = tale.entries.iter().position(|entry| entry.at == ms(13_300)).unwrap();
+    for entry in &mut tale.entries[from..] {
+        entry.at -= jiff::SignedDuration::from_secs(5);
+    }
+    let report = tale.report();
+    assert!(codes(&report).contains(&"clock-went-back"));
+    assert!(close(report.actuals.rta_outage.seconds_max, 14.25 + 4.6), "{:?}", report.actuals.rta_outage);
+    assert_eq!(report.steps[4].duration_seconds, None, "dns ended before it started, by that clock");
+}
+
+#[test]
+fn a_pause_of_more_than_a_day_is_flagged() {
+    let tale = until_fenced(orders("failover")).at(9_400 + 25 * 3_600_000).starts("promote", 1);
+    assert!(codes(&tale.report()).contains(&"clock-jumped"));
+}
+
+#[test]
+fn what_is_no_journal_of_this_plan_is_an_error() {
+    let tale = good_night();
+    assert_eq!(judge(&tale.plan, &[]).unwrap_err(), JudgeError::Empty);
+    assert_eq!(judge(&tale.plan, &tale.entries[1..]).unwrap_err(), JudgeError::NoAdmission);
+    let mut other = tale.plan.clone();
+    other.structure = "6".repeat(64);
+    assert!(matches!(judge(&other, &tale.entries).unwrap_err(), JudgeError::OtherPlan { .. }));
+    let mut twice = tale.entries.clone();
+    twice.push(tale.entries[1].clone());
+    assert!(matches!(judge(&tale.plan, &twice).unwrap_err(), JudgeError::Illegal { place, .. } if place == twice.len()));
+}
+
+#[test]
+fn every_beginning_of_a_journal_is_judged_and_none_is_green_before_its_end() {
+    for tale in [good_night(), lossy_night(), resumed_night(), undone_night(), failed_night(), held_night()] {
+        for length in 1..=tale.entries.len() {
+            let report = judge(&tale.plan, &tale.entries[..length]).unwrap();
+            if length < tale.entries.len() {
+                assert!(!report.outcome.ended());
+                assert!(report.met.rto != Some(true) && report.met.rpo != Some(true) && report.verdict != Verdict::Met);
+            }
+            assert_eq!(report.journal_entries, length as u64);
+        }
+    }
+}
+
+#[test]
+fn the_longest_branch_is_the_critical_path() {
+    let steps = vec![
+        step("a", "wait", &[], None),
+        step("b", "wait", &["a"], None),
+        step("c", "wait", &["a"], None),
+        step("d", "verify", &["b", "c"], None),
+    ];
+    let report = Tale::begins(plan("failover", steps), 0)
+        .starts("a", 1)
+        .at(100)
+        .done("a", vec![])
+        .starts("b", 1)
+        .starts("c", 1)
+        .at(500)
+        .done("c", vec![])
+        .at(900)
+        .done("b", vec![])
+        .starts("d", 1)
+        .at(1000)
+        .done("d", vec![])
+        .ends(Outcome::Succeeded)
+        .report();
+    assert_eq!(report.critical_path, ["a", "b", "d"]);
+    assert!(close(report.actuals.automation_seconds, 1.0));
+}
+
+/// A true history in microseconds, and observations that are each true of it.
+#[derive(Clone, Debug)]
+struct Truth {
+    began: i64,
+    served: i64,
+    seen: Observed,
+}
+
+fn micros(at: i64) -> Timestamp {
+    Timestamp::from_microsecond(1_800_000_000_000_000 + at).unwrap()
+}
+
+fn moment(at: i64) -> Moment {
+    Moment { at: micros(at), because: String::new() }
+}
+
+fn truths() -> impl Strategy<Value = Truth> {
+    let around = prop::collection::vec((0i64..5_000_000, 0i64..5_000_000), 0..4);
+    let before = prop::collection::vec(0i64..600_000_000, 0..4);
+    let after = prop::collection::vec(0i64..9_000_000, 0..3);
+    (0i64..1_000_000_000, 0i64..600_000_000, around, before, after.clone(), after).prop_map(
+        |(began, length, around, before, after, follow)| {
+            let served = began + length;
+            let seen = Observed {
+                began: around
+                    .iter()
+                    .map(|(low, high)| OutageBegan { earliest: micros(began - low), latest: micros(began + high), method: "probe".into() })
+                    .collect(),
+                not_before: before.iter().map(|early| moment(served - early)).collect(),
+                restored: after.iter().map(|late| moment(served + late)).collect(),
+                follow: follow.iter().map(|late| moment(served + late)).collect(),
+                went_back_ns: 0,
+            };
+            Truth { began, served, seen }
+        },
+    )
+}
+
+#[expect(clippy::cast_precision_loss, reason = "small numbers")]
+fn in_s(micros: i64) -> f64 {
+    micros as f64 / 1e6
+}
+
+proptest! {
+    #[test]
+    fn a_reported_outage_holds_the_true_one(truth in truths()) {
+        let length = in_s(truth.served - truth.began);
+        let recovery = truth.seen.add_up();
+        if let Some(min) = recovery.outage.seconds_min { prop_assert!(min <= length, "{min} > {length}"); }
+        if let Some(max) = recovery.outage.seconds_max { prop_assert!(max >= length, "{max} < {length}"); }
+        prop_assert!(!recovery.began_conflict && !recovery.restored_before_began);
+        prop_assert_eq!(recovery.outage.seconds_max.is_some(), !truth.seen.began.is_empty() && !truth.seen.restored.is_empty());
+    }
+
+    #[test]
+    fn one_more_true_observation_never_widens_the_outage(truth in truths(), low in 0i64..5_000_000, high in 0i64..5_000_000, early in 0i64..600_000_000) {
+        prop_assume!(!truth.seen.began.is_empty());
+        let before = truth.seen.add_up().outage;
+        let mut seen = truth.seen.clone();
+        seen.began.push(OutageBegan { earliest: micros(truth.began - low), latest: micros(truth.began + high), method: "probe".into() });
+        seen.not_before.push(moment(truth.served - early));
+        let after = seen.add_up().outage;
+        prop_assert!(after.seconds_min.unwrap_or(0.0) >= before.seconds_min.unwrap_or(0.0));
+        prop_assert!(after.seconds_max.unwrap_or(f64::INFINITY) <= before.seconds_max.unwrap_or(f64::INFINITY));
+    }
+
+    #[test]
+    fn a_reported_loss_is_never_below_the_true_one(
+        truth in prop::collection::btree_map("[a-d]", 0.0f64..1000.0, 1..4),
+        seen in prop::collection::vec((0usize..4, 0usize..6, 0.0f64..50.0, prop::option::of(0.0f64..50.0)), 0..12),
+    ) {
+        let methods = ["exact-lsn", "heartbeat", "replay-timestamp", "backup-start", "unknown", "guess"];
+        let names: Vec<&String> = truth.keys().collect();
+        let losses: Vec<Loss> = seen.iter().map(|(who, method, below, above)| {
+            let name = names[who % names.len()];
+            let true_loss = truth[name];
+            loss(name, methods[*method], Some((true_loss - below).max(0.0)), above.map(|above| true_loss + above), None)
+        }).collect();
+        let acted_on: BTreeSet<String> = truth.keys().cloned().collect();
+        let worst = loss::worst(&loss::by_resource(&losses, &acted_on));
+        let true_worst = truth.values().copied().fold(0.0, f64::max);
+        if let Some(max) = worst.seconds_max { prop_assert!(max >= true_worst, "{max} < {true_worst}"); }
+        if let Some(min) = worst.seconds_min { prop_assert!(min <= true_worst, "{min} > {true_worst}"); }
+    }
+
+    #[test]
+    fn a_looser_objective_is_never_kept_worse(min in 0.0f64..100.0, width in 0.0f64..100.0, tight in 0.0f64..200.0, more in 0.0f64..200.0) {
+        let actual = Figure { seconds_min: Some(min), seconds_max: Some(min + width) };
+        let rank = |kept: Option<bool>| match kept { Some(false) => 0, None => 1, Some(true) => 2 };
+        prop_assert!(rank(verdict::within(actual, Some(tight))) <= rank(verdict::within(actual, Some(tight + more))));
+        // A wider interval never proves more.
+        let wider = Figure { seconds_min: Some(min / 2.0), seconds_max: None };
+        prop_assert!(verdict::within(wider, Some(tight)) != Some(true));
+    }
+
+    #[test]
+    fn what_is_shown_holds_the_interval_it_is_made_from(min in 0.0f64..10_000.0, width in 0.0f64..5_000.0) {
+        let shown = crate::words::interval(Figure { seconds_min: Some(min), seconds_max: Some(min + width) });
+        let (low, high) = read(&shown);
+        prop_assert!(low <= min + 2e-6 && high >= min + width - 2e-6, "{shown} for {min}..{}", min + width);
+    }
+}
+
+/// Reads a shown interval back.
+fn read(shown: &str) -> (f64, f64) {
+    let one = |text: &str| -> f64 {
+        let mut total = 0.0;
+        let words: Vec<&str> = text.split_whitespace().collect();
+        for pair in words.chunks(2) {
+            let unit = match pair.get(1).copied() {
+                Some("h") => 3600.0,
+                Some("min") => 60.0,
+                Some("s") | None => 1.0,
+                Some(other) => panic!("unit {other}"),
+            };
+            total += pair[0].parse::<f64>().unwrap() * unit;
+        }
+        total
+    };
+    match shown.split_once('–') {
+        None => (one(shown), one(shown)),
+        Some((low, high)) => {
+            let high = high.trim();
+            let low = if low.ends_with(' ') { low.trim().to_owned() } else { format!("{low} {}", high.split_whitespace().last().unwrap()) };
+            (one(&low), one(high))
+        }
+    }
+}
