@@ -1,8 +1,10 @@
 //! Step types and kinds of resource, and the one list that registers them. The doors to the outside are in `clients`.
 
 pub mod clients;
+pub mod command;
 pub mod resources;
 pub mod update_dns;
+pub mod verify;
 pub mod wait;
 
 use lifeboat_engine::Registry;
@@ -10,5 +12,10 @@ use lifeboat_engine::Registry;
 /// Everything this binary can do.
 #[must_use]
 pub fn registry() -> Registry {
-    Registry::default().with_resource::<resources::dns_record::DnsRecord>().with::<update_dns::UpdateDns>().with::<wait::Wait>()
+    Registry::default()
+        .with_resource::<resources::dns_record::DnsRecord>()
+        .with::<command::Command>()
+        .with::<update_dns::UpdateDns>()
+        .with::<verify::Verify>()
+        .with::<wait::Wait>()
 }

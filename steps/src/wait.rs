@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lifeboat_engine::step::{Observation, Readiness, Step, StepError};
+use lifeboat_engine::step::{Gate, Observation, Readiness, Step, StepError};
 use lifeboat_engine::{Effect, Evidence, Period, ReadContext, StepContext, Touch};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,7 @@ impl Step for Wait {
     const TYPE: &'static str = "wait";
     const VERSION: u16 = 1;
     const EFFECT: Effect = Effect::Read;
+    const GATE: Gate = Gate::Nothing;
     type Intent = Intent;
     type Output = Waited;
 

@@ -1,0 +1,351 @@
+//! Starting programs of the operator: which may be started, without a shell, in a clean environment, and so that nothing of
+//! them is left when time is up or the engine dies. What an exit code means is decided by the steps.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lifeboat_engine::secret::Secret;
+use lifeboat_engine::{Inventory, ReadContext, StepContext};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+/// Most bytes of stdout, and of stderr, that are kept: the last ones, because programs say what went wrong at the end.
+pub const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+
+/// Kills a program when the thread that started it dies, with the engine or before. Part of util-linux on every Linux.
+const WRAPPER: &str = "/usr/bin/setpriv";
+
+/// Marks every process of one step, whatever it becomes: environment is inherited, pids and groups can be left.
+const MARK: &str = "LIFEBOAT_KEY";
+
+/// How long output may still come after the program has ended: a daemon it left behind may hold the pipe for ever.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// A program that the inventory allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    path: PathBuf,
+}
+
+impl Program {
+    /// Checks that the inventory's `policies.programs` allow it, and that nobody else could have put another in its place.
+    ///
+    /// # Errors
+    /// Why it may not be started.
+    pub fn allowed(inventory: &Inventory, program: &Path) -> Result<Self, String> {
+        let shown = program.display();
+        if !program.is_absolute() {
+            return Err(format!("{shown} is no absolute path; programs are named in full, because nothing is searched for"));
+        }
+        let resolved = program.canonicalize().map_err(|error| format!("the program {shown} cannot be found: {error}"))?;
+        if !inventory.policies.programs.contains(&resolved) {
+            let link = if resolved == program { String::new() } else { format!(" (it leads to {})", resolved.display()) };
+            return Err(format!("the inventory does not allow the program {shown}{link}: add {} to policies.programs", resolved.display()));
+        }
+        let found = std::fs::metadata(&resolved).map_err(|error| format!("the program {shown} cannot be looked at: {error}"))?;
+        if !found.is_file() || found.permissions().mode() & 0o111 == 0 {
+            return Err(format!("{shown} is not a file that can be started"));
+        }
+        for place in resolved.ancestors() {
+            let found = std::fs::metadata(place).map_err(|error| format!("{} cannot be looked at: {error}", place.display()))?;
+            let (mode, sticky) = (found.permissions().mode(), found.permissions().mode() & 0o1000 != 0);
+            if mode & 0o022 != 0 && !(found.is_dir() && sticky) {
+                return Err(format!(
+                    "others may write to {} (mode {:o}), so {shown} could be exchanged: take that right away",
+                    place.display(),
+                    mode & 0o7777
+                ));
+            }
+            if found.uid() != 0 && found.uid() != rustix::process::geteuid().as_raw() {
+                return Err(format!(
+                    "{} belongs to user {}, who could exchange {shown}: it must belong to root or to Lifeboat's own user",
+                    place.display(),
+                    found.uid()
+                ));
+            }
+        }
+        Ok(Self { path: resolved })
+    }
+
+    /// Its full path, free of links.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// What to start.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The program.
+    pub program: &'a Program,
+    /// Its arguments, passed on byte by byte.
+    pub args: &'a [String],
+    /// Its environment, beside a plain `PATH` and locale.
+    pub env: BTreeMap<String, String>,
+    /// Parts of the environment that nobody may read in its output.
+    pub secret_env: BTreeMap<String, Secret>,
+}
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with this code.
+    Exit(i32),
+    /// By this signal, which was not ours.
+    Signal(i32),
+    /// It was stopped because time was up.
+    TimeUp,
+}
+
+/// A program that ran.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// How it ended.
+    pub end: End,
+    /// What it said.
+    pub stdout: Said,
+    /// What it complained about.
+    pub stderr: Said,
+}
+
+/// Output of a program: its last part as text, free of secrets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// At most [`OUTPUT_BYTES_MAX`] bytes.
+    pub text: String,
+    /// How much there was in all.
+    pub bytes_total: u64,
+}
+
+/// A program that could not be started. Nothing happened.
+#[derive(Debug, thiserror::Error)]
+#[error("{program} could not be started: {why}")]
+pub struct NotStarted {
+    /// Which.
+    pub program: String,
+    /// Why.
+    pub why: String,
+}
+
+/// Starts a program that acts, and waits for its end or the call's deadline.
+///
+/// # Errors
+/// Where it could not be started.
+pub async fn act(cx: &StepContext, launch: Launch<'_>) -> Result<Ran, NotStarted> {
+    run(cx, launch, &cx.idempotency_key()).await
+}
+
+/// Starts a program that only looks. That it does is the operator's word: it is named apart from the one that acts.
+///
+/// # Errors
+/// Where it could not be started.
+pub async fn look(cx: &ReadContext, launch: Launch<'_>) -> Result<Ran, NotStarted> {
+    run(cx, launch, &format!("{}-look", cx.idempotency_key())).await
+}
+
+/// A child in its own process group. Dropped while it runs (the call was cut off), the whole group goes.
+struct Running {
+    child: Child,
+    group: Option<Pid>,
+}
+
+impl Running {
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = self.group {
+            // The leader is not reaped yet, so the number cannot belong to another group. A group that is gone is as wished.
+            let _ = rustix::process::kill_process_group(group, signal);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+async fn run(cx: &ReadContext, launch: Launch<'_>, mark: &str) -> Result<Ran, NotStarted> {
+    let not_started = |why: String| NotStarted { program: launch.program.path.display().to_string(), why };
+    let folder = if cx.inventory.folder.as_os_str().is_empty() { Path::new("/") } else { &cx.inventory.folder };
+    let mut command = Command::new(WRAPPER);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(&launch.program.path).args(launch.args);
+    command
+        .env_clear()
+        .envs(&launch.env)
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LC_ALL", "C.UTF-8");
+    command.envs(launch.secret_env.iter().map(|(name, secret)| (name, secret.reveal())));
+    command.env("LIFEBOAT_RUN", cx.run.to_string()).env("LIFEBOAT_STEP", cx.step.as_str()).env(MARK, mark);
+    command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+    let child = command.spawn().map_err(|error| not_started(format!("{error} (started through {WRAPPER})")))?;
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let mut running = Running { child, group };
+    let longest = launch.secret_env.values().map(|secret| secret.reveal().len()).max().unwrap_or(0);
+    let stdout = running.child.stdout.take().map(|pipe| Listener::new(pipe, longest));
+    let stderr = running.child.stderr.take().map(|pipe| Listener::new(pipe, longest));
+
+    // Told to end a little before the deadline, so that a program that can clean up does.
+    let limit = cx.time_left().saturating_sub(MARGIN);
+    let grace = (limit / 10).min(GRACE_MAX);
+    let mut end = tokio::time::timeout(limit.saturating_sub(grace), running.child.wait()).await.ok();
+    let mut time_up = false;
+    if end.is_none() {
+        time_up = true;
+        running.signal(Signal::TERM);
+        end = tokio::time::timeout(grace, running.child.wait()).await.ok();
+        // A leader that heeds TERM may leave children behind; they carry the mark.
+        running.signal(Signal::KILL);
+    }
+    let status = match end {
+        Some(status) => status,
+        None => running.child.wait().await,
+    };
+    running.group = None;
+    if time_up {
+        sweep(cx, mark).await;
+    }
+    let end = match status {
+        Ok(_) if time_up => End::TimeUp,
+        Ok(status) => match (status.code(), std::os::unix::process::ExitStatusExt::signal(&status)) {
+            (Some(code), _) => End::Exit(code),
+            (None, signal) => End::Signal(signal.unwrap_or(0)),
+        },
+        Err(_) => End::TimeUp,
+    };
+    let secrets: Vec<&str> = launch.secret_env.values().map(Secret::reveal).collect();
+    let mut ran = Ran { end, stdout: Said::default(), stderr: Said::default() };
+    if let Some(stdout) = stdout {
+        ran.stdout = stdout.said(&secrets).await;
+    }
+    if let Some(stderr) = stderr {
+        ran.stderr = stderr.said(&secrets).await;
+    }
+    Ok(ran)
+}
+
+/// Kept back from the deadline, to tell what happened before the caller is cut off.
+const MARGIN: Duration = Duration::from_millis(300);
+
+/// Longest time between TERM and KILL.
+const GRACE_MAX: Duration = Duration::from_secs(2);
+
+/// What was read from a pipe so far, shared so that it can be had although the pipe does not end.
+#[derive(Debug, Default)]
+struct Tail {
+    kept: Vec<u8>,
+    bytes_total: u64,
+}
+
+/// Reads a pipe to its end, keeping the last part.
+struct Listener {
+    tail: Arc<Mutex<Tail>>,
+    task: JoinHandle<()>,
+    keep: usize,
+}
+
+impl Listener {
+    /// A secret cut in half by the limit could not be recognised, so that much more is kept until secrets are taken out.
+    fn new(mut pipe: impl AsyncRead + Unpin + Send + 'static, secret_bytes: usize) -> Self {
+        let keep = OUTPUT_BYTES_MAX + secret_bytes;
+        let tail = Arc::new(Mutex::new(Tail::default()));
+        let shared = Arc::clone(&tail);
+        let task = tokio::spawn(async move {
+            let mut buffer = vec![0; 16 * 1024];
+            while let Ok(length @ 1..) = pipe.read(&mut buffer).await {
+                let mut tail = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                tail.bytes_total += length as u64;
+                tail.kept.extend_from_slice(&buffer[..length]);
+                let surplus = tail.kept.len().saturating_sub(keep);
+                // Not at every read: moving 64 KiB for each line of a chatty program would be quadratic.
+                if surplus > keep {
+                    tail.kept.drain(..surplus);
+                }
+            }
+        });
+        Self { tail, task, keep }
+    }
+
+    /// What was said, once the program has ended.
+    async fn said(mut self, secrets: &[&str]) -> Said {
+        if tokio::time::timeout(DRAIN, &mut self.task).await.is_err() {
+            self.task.abort();
+        }
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = &tail.kept[tail.kept.len().saturating_sub(self.keep)..];
+        let text = without_secrets(&String::from_utf8_lossy(kept), secrets);
+        Said { text: last_part(&text, OUTPUT_BYTES_MAX).to_owned(), bytes_total: tail.bytes_total }
+    }
+}
+
+/// The text with every secret, and every line of a secret that is long enough to tell, replaced.
+fn without_secrets(text: &str, secrets: &[&str]) -> String {
+    let mut parts: Vec<&str> = secrets.iter().flat_map(|secret| secret.lines().filter(|line| line.len() >= 8).chain([*secret])).collect();
+    // Longest first: one secret may be part of another.
+    parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+    parts.into_iter().filter(|part| !part.is_empty()).fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+}
+
+fn last_part(text: &str, bytes_max: usize) -> &str {
+    let mut from = text.len().saturating_sub(bytes_max);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    &text[from..]
+}
+
+/// Processes of an earlier attempt of this step that still run, by their mark.
+#[must_use]
+pub fn leftovers(cx: &ReadContext) -> Vec<i32> {
+    marked(&cx.idempotency_key())
+}
+
+/// Stops what an earlier attempt of this step left running.
+pub async fn reap(cx: &StepContext) {
+    sweep(cx, &cx.idempotency_key()).await;
+}
+
+fn marked(mark: &str) -> Vec<i32> {
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| bears(*pid, mark)).collect()
+}
+
+fn bears(pid: i32, mark: &str) -> bool {
+    // Environments of other users cannot be read, and their processes are none of ours.
+    let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else {
+        return false;
+    };
+    let wanted = format!("{MARK}={mark}");
+    environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+}
+
+/// How often marked processes are looked for until none is left: each may have started another meanwhile.
+const SWEEPS_MAX: u32 = 100;
+
+async fn sweep(cx: &ReadContext, mark: &str) {
+    for _ in 0..SWEEPS_MAX {
+        let found = marked(mark);
+        if found.is_empty() {
+            return;
+        }
+        for pid in found.into_iter().filter_map(Pid::from_raw) {
+            // The handle keeps the number from being given to another process between the look and the signal.
+            let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else {
+                continue;
+            };
+            if bears(pid.as_raw_nonzero().get(), mark) {
+                let _ = rustix::process::pidfd_send_signal(&handle, Signal::KILL);
+            }
+        }
+        cx.sleep(Duration::from_millis(20)).await;
+    }
+}
