@@ -46,6 +46,15 @@ pub enum Parts {
     PostgresAndDns,
 }
 
+/// Which ports the servers of a lab listen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ports {
+    /// Any that are free.
+    Free,
+    /// These and no others, because they are written down somewhere: for PostgreSQL, for DNS.
+    Exactly(u16, u16),
+}
+
 /// How a lab is laid out when the defaults of [`Lab::start`] do not fit.
 #[derive(Debug, Clone)]
 pub struct Layout {
@@ -55,8 +64,8 @@ pub struct Layout {
     pub durability: Durability,
     /// A fixed folder and the address before its first node's, or a place of this process's own under `target/peers/labs`.
     pub at: Option<(PathBuf, Ipv4Addr)>,
-    /// Ports to prefer for PostgreSQL and for DNS, when they are free.
-    pub ports: Option<(u16, u16)>,
+    /// Which ports the servers listen on.
+    pub ports: Ports,
     /// What the guardian prints on stderr when it had to clean up after us; empty for silence.
     pub farewell: String,
 }
@@ -65,7 +74,7 @@ impl Layout {
     /// The layout of a test's lab.
     #[must_use]
     pub fn of_test(parts: Parts) -> Self {
-        Self { parts, durability: Durability::Relaxed, at: None, ports: None, farewell: String::new() }
+        Self { parts, durability: Durability::Relaxed, at: None, ports: Ports::Free, farewell: String::new() }
     }
 }
 
@@ -113,18 +122,16 @@ impl Lab {
         // From here on `drop` cleans up, also when one of the next steps fails.
         let stays = Mutex::new(Stay::UntilDropped);
         let mut lab = Self { place, postgres: None, dns: None, guardian: Mutex::new(guardian), stays };
-        let port = |place: &Place, wanted: Option<u16>| match wanted {
-            Some(wanted) => place.port_or_free(wanted),
-            None => place.free_port(),
+        let (postgres_port, dns_port) = match layout.ports {
+            Ports::Free => (lab.place.free_port()?, lab.place.free_port()?),
+            Ports::Exactly(postgres, dns) => (lab.place.exact_port(postgres)?, lab.place.exact_port(dns)?),
         };
         if matches!(layout.parts, Parts::Dns | Parts::PostgresAndDns) {
             let zone = Zone { answer: lab.place.address(1), ttl_seconds: 1 };
-            let port = port(&lab.place, layout.ports.map(|ports| ports.1))?;
-            lab.dns = Some(Dns::start(&lab.place, port, &zone)?);
+            lab.dns = Some(Dns::start(&lab.place, dns_port, &zone)?);
         }
         if matches!(layout.parts, Parts::Postgres | Parts::PostgresAndDns) {
-            let port = port(&lab.place, layout.ports.map(|ports| ports.0))?;
-            lab.postgres = Some(Postgres::start(&lab.place, port, layout.durability)?);
+            lab.postgres = Some(Postgres::start(&lab.place, postgres_port, layout.durability)?);
         }
         Ok(lab)
     }

@@ -189,9 +189,13 @@ impl Place {
         Err(Trouble::new(format!("no port between {FIRST_PORT} and {LAST_PORT} is free on {}", addresses[0])))
     }
 
-    /// This port when it is free on each of the lab's addresses, else another that is.
-    pub(crate) fn port_or_free(&self, wanted: u16) -> Result<u16> {
-        if is_free(wanted, &[1, 2, 3].map(|number| self.address(number))) { Ok(wanted) } else { self.free_port() }
+    /// This port, when it is free on each of the lab's addresses.
+    pub(crate) fn exact_port(&self, port: u16) -> Result<u16> {
+        let addresses = [1, 2, 3].map(|number| self.address(number));
+        if is_free(port, &addresses) {
+            return Ok(port);
+        }
+        Err(Trouble::new(format!("port {port} is taken on one of {addresses:?}; does another lab with these addresses run?")))
     }
 }
 
