@@ -1,6 +1,7 @@
 //! The list of commands: name, one line of help, and the function. What a command does is in its own file.
 
 mod ci;
+mod demo;
 mod install;
 mod lab;
 mod test;
@@ -17,6 +18,11 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
+    Command {
+        name: "demo",
+        help: "a real primary dies, a replica takes over, the report is held against a client (--keep, --lossy, --stop)",
+        run: demo::run,
+    },
     Command {
         name: "install",
         help: "install what the lab needs and is missing: PostgreSQL 15, Knot, small tools (apt)",

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::lab::place;
-use crate::lab::process::Account;
+use crate::lab::process::{self, Account};
 use crate::trouble::{Doing, Result, Trouble};
 
 /// A program the lab needs: where it must be, the Debian package that brings it, and why.
@@ -89,7 +89,7 @@ fn apt_install(packages: &[&str]) -> Result<()> {
     if !Path::new("/usr/bin/apt-get").exists() {
         return Err(Trouble::new(format!("this is no Debian; please install by hand what `{by_hand}` would")));
     }
-    let root = is_root();
+    let root = process::is_root();
     if !root && !Path::new("/usr/bin/sudo").exists() {
         return Err(Trouble::new(format!("please run as root: {by_hand}")));
     }
@@ -112,11 +112,6 @@ fn apt_install(packages: &[&str]) -> Result<()> {
     }
     run(apt().args(["update", "--quiet"]))?;
     run(&mut install()).map_err(|error| Trouble::new(format!("{error}\nplease run by hand: {by_hand}")))
-}
-
-fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
 
 fn run(command: &mut Command) -> Result<()> {

@@ -32,8 +32,8 @@ use proxy::{DnsProxy, Speaks, TcpProxy};
 
 use crate::trouble::{Result, Trouble};
 
-pub use place::{root, target};
-pub use process::Signal;
+pub use place::{only_one, others_may_reach, root, target};
+pub use process::{Signal, is_root, service_user};
 
 /// Which servers a lab has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

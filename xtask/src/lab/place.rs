@@ -92,7 +92,7 @@ fn others_may_enter(folder: &Path) -> bool {
 /// An exclusive lock between processes, held until dropped. The kernel frees it when the holder dies,
 /// and the file is closed on exec, so a server that was started meanwhile does not keep it.
 #[derive(Debug)]
-pub(crate) struct Turn(#[expect(dead_code, reason = "the open file is the lock")] fs::File);
+pub struct Turn(#[expect(dead_code, reason = "the open file is the lock")] fs::File);
 
 impl Turn {
     /// Waits for the lock file at `path`.
@@ -101,6 +101,27 @@ impl Turn {
         file.lock().doing(|| format!("lock {}", path.display()))?;
         Ok(Self(file))
     }
+}
+
+/// Takes the lock at `path`, or says `taken` when another process has it.
+///
+/// # Errors
+/// `taken`, or that the file cannot be made.
+pub fn only_one(path: &Path, taken: &str) -> Result<Turn> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).doing(|| format!("make {}", parent.display()))?;
+    }
+    let file = fs::File::create(path).doing(|| format!("open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Turn(file)),
+        Err(_) => Err(Trouble::new(taken)),
+    }
+}
+
+/// Whether users other than the owner can reach this file or folder.
+#[must_use]
+pub fn others_may_reach(path: &Path) -> bool {
+    fs::canonicalize(path).is_ok_and(|path| path.ancestors().all(others_may_enter))
 }
 
 /// The folder of one lab.

@@ -37,19 +37,11 @@ pub(crate) enum Account {
 impl Account {
     /// Finds the account: `postgres` when we are root, ourselves otherwise.
     pub(crate) fn find() -> Result<Self> {
-        let uid = fs::metadata("/proc/self").doing(|| "see who we are".to_owned())?.uid();
-        if uid != 0 {
+        if !is_root() {
             return Ok(Self::Ourselves);
         }
-        let passwd = fs::read_to_string("/etc/passwd").doing(|| "read /etc/passwd".to_owned())?;
-        passwd
-            .lines()
-            .find_map(|line| {
-                let mut fields = line.split(':');
-                let (name, _, uid, gid) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-                (name == "postgres").then(|| Some(Self::Service { uid: uid.parse().ok()?, gid: gid.parse().ok()? }))?
-            })
-            .ok_or_else(|| Trouble::new("there is no user `postgres` to run servers as; run `cargo xtask install`"))
+        let (uid, gid) = service_user()?;
+        Ok(Self::Service { uid, gid })
     }
 
     /// A command that will run as this account, in a process group of its own, with a plain environment.
@@ -79,6 +71,26 @@ impl Account {
             Self::Service { uid, gid } => format!("exec setpriv --reuid={uid} --regid={gid} --clear-groups env LC_ALL=C.UTF-8"),
         }
     }
+}
+
+/// Whether this process runs as root.
+#[must_use]
+pub fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// User and group of `postgres`, as whom the servers run when we are root.
+///
+/// # Errors
+/// When the system has no such user.
+pub fn service_user() -> Result<(u32, u32)> {
+    let passwd = fs::read_to_string("/etc/passwd").doing(|| "read /etc/passwd".to_owned())?;
+    let found = passwd.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let is_it = fields.first() == Some(&"postgres");
+        if is_it { Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)) } else { None }
+    });
+    found.ok_or_else(|| Trouble::new("there is no user `postgres` to run servers as; run `cargo xtask install`"))
 }
 
 /// One process, told apart from a later one with the same pid by its start time.
