@@ -124,15 +124,23 @@ impl Engine {
         Ok(Self { db, file, blobs: path.join("blobs"), folder: folder.clone() })
     }
 
-    /// What opening wrote or found in the cache becomes durable before anybody reads it.
+    /// What opening wrote or found in the cache becomes durable before anybody reads it. Where that fails the next opening
+    /// must not believe the cache either.
     fn make_durable(&self, path: &Path) -> Result<(), StoreError> {
-        self.db.flush().map_err(|error| self.read_error(error))?;
-        self.file.sync_all().map_err(io_error("syncing the tree in", path))?;
         let conf = path.join("conf");
-        File::open(&conf).and_then(|file| file.sync_all()).map_err(io_error("syncing", &conf))?;
-        sync_folder(&self.blobs)?;
-        sync_folder(path)?;
-        path.parent().map_or(Ok(()), sync_folder)
+        let durable = self
+            .db
+            .flush()
+            .map_err(|error| self.read_error(error))
+            .and_then(|_| self.file.sync_all().map_err(io_error("syncing the tree in", path)))
+            .and_then(|()| File::open(&conf).and_then(|file| file.sync_all()).map_err(io_error("syncing", &conf)))
+            .and_then(|()| sync_folder(&self.blobs))
+            .and_then(|()| sync_folder(path))
+            .and_then(|()| path.parent().map_or(Ok(()), sync_folder));
+        if let Err(StoreError::Io { action, source }) = &durable {
+            self.folder.mark_sync_failed(&format!("{action}: {source}"));
+        }
+        durable
     }
 
     /// Writes one group: it is durable, whole, when this answers `Ok`, and costs one sync.

@@ -1,15 +1,16 @@
 //! From a folder on disk to a tree with its heads: creation, recovery after a failed sync, and the checks before anything is served.
 
 use std::collections::{BTreeMap, VecDeque};
-
-use ::sled::Batch;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
 
 use crate::{LogId, Seq, StoreError};
 
 use super::engine::Engine;
 use super::folder::{Folder, TipFile, io_error, sync_folder};
 use super::kept::Kept;
-use super::layout::{GARBAGE_PREFIX, Garbage, HEAD_PREFIX, Head, TIP_KEY, Tip, head_key};
+use super::layout::{GARBAGE_PREFIX, Garbage, HEAD_PREFIX, Head, TIP_KEY, Tip};
 use super::read;
 
 /// Heads of all logs, in order of name.
@@ -26,8 +27,8 @@ pub(super) struct Opened {
     pub(super) kept: Kept,
 }
 
-/// Most bytes of one group while a tree is copied.
-const COPY_BYTES_MAX: usize = 256 * 1024;
+/// Bytes copied at once.
+const COPY_BLOCK_BYTES: usize = 256 * 1024;
 
 /// Opens or makes the tree. The caller holds the folder's lock.
 pub(super) fn open(folder: &Folder, cache_bytes: u64) -> Result<Opened, StoreError> {
@@ -134,30 +135,20 @@ fn garbage(folder: &Folder, engine: &Engine) -> Result<VecDeque<Garbage>, StoreE
 }
 
 /// After a failed sync the system may show bytes that the disk never took, and syncing again may not help: Linux can mark
-/// them clean. So everything that reads back whole and in chain is written anew, into a new file.
+/// them clean. So all bytes are written anew, into new files, and every log is proven there before the copy takes over. The old
+/// files are only read: one more write of sled to them could reach the disk where the lost one did not.
 fn copy_what_is_proven(folder: &Folder, acknowledged: Tip, cache_bytes: u64) -> Result<(), StoreError> {
     let (store, new, old) = (folder.store(), folder.store_new(), folder.store_old());
+    copy_folder(&store, &new)?;
     {
-        let from = Engine::open(folder, &store, cache_bytes)?;
-        let to = Engine::open(folder, &new, cache_bytes)?;
-        let (heads, tip) = heads(folder, &from, acknowledged)?;
-        let mut copy = Copy { to: &to, batch: Batch::default(), bytes: 0, folder };
+        let engine = Engine::open(folder, &new, cache_bytes)?;
+        let (heads, _) = heads(folder, &engine, acknowledged)?;
         for (log, head) in &heads {
             let mut place = head.first;
-            while place < head.next {
-                let frames = read::proven(folder, &from, log, head, place, usize::MAX)?;
-                for (at, framed) in &frames {
-                    for (part, value) in (0..).zip(framed.to_parts(head.number, *at)) {
-                        copy.put(&super::layout::part_key(head.number, *at, part), value)?;
-                    }
-                    place = Seq(at.0 + 1);
-                }
+            while let Some(last) = read::proven_from(folder, &engine, log, head, place)? {
+                place = Seq(last.0 + 1);
             }
-            let key = head_key(log);
-            copy.put(&key, head.to_value(&key))?;
         }
-        copy.put(TIP_KEY, tip.to_value())?;
-        copy.flush()?;
     }
     std::fs::rename(&store, &old).map_err(io_error("putting aside", &store))?;
     sync_folder(folder.path())?;
@@ -165,22 +156,27 @@ fn copy_what_is_proven(folder: &Folder, acknowledged: Tip, cache_bytes: u64) -> 
     sync_folder(folder.path())
 }
 
-struct Copy<'a> {
-    to: &'a Engine,
-    batch: Batch,
-    bytes: usize,
-    folder: &'a Folder,
+/// Copies by reading and writing. A copy made by the kernel may share the very blocks that are in doubt.
+fn copy_folder(from: &Path, to: &Path) -> Result<(), StoreError> {
+    std::fs::create_dir(to).map_err(io_error("making the folder", to))?;
+    for entry in std::fs::read_dir(from).map_err(io_error("listing", from))? {
+        let from = entry.map_err(io_error("listing", from))?.path();
+        let to = to.join(from.file_name().unwrap_or_default());
+        if from.is_dir() {
+            copy_folder(&from, &to)?;
+        } else {
+            copy_file(&from, &to).map_err(io_error("copying", &from))?;
+        }
+    }
+    sync_folder(to)
 }
 
-impl Copy<'_> {
-    fn put(&mut self, key: &[u8], value: Vec<u8>) -> Result<(), StoreError> {
-        self.bytes += key.len() + value.len();
-        self.batch.insert(key, value);
-        if self.bytes >= COPY_BYTES_MAX { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<(), StoreError> {
-        self.bytes = 0;
-        self.to.apply(std::mem::take(&mut self.batch)).map_err(|failure| failure.into_error(self.folder))
+fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+    let (mut from, mut to) = (File::open(from)?, File::create(to)?);
+    let mut block = vec![0; COPY_BLOCK_BYTES];
+    loop {
+        let count = from.read(&mut block)?;
+        let Some(read) = block.get(..count).filter(|read| !read.is_empty()) else { return to.sync_all() };
+        to.write_all(read)?;
     }
 }

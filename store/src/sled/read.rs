@@ -23,14 +23,7 @@ pub(super) fn page(folder: &Folder, engine: &Engine, log: &LogId, head: &Head, f
 }
 
 /// Records from `from`, which must lie in the log, each proven to follow from the one before it.
-pub(super) fn proven(
-    folder: &Folder,
-    engine: &Engine,
-    log: &LogId,
-    head: &Head,
-    from: Seq,
-    limit: usize,
-) -> Result<Vec<(Seq, Framed)>, StoreError> {
+fn proven(folder: &Folder, engine: &Engine, log: &LogId, head: &Head, from: Seq, limit: usize) -> Result<Vec<(Seq, Framed)>, StoreError> {
     let mut chain = before(engine, log, head, from)?;
     let frames = engine.frames(log, head.number, from, head.next, limit)?;
     for (place, framed) in &frames {
@@ -55,6 +48,18 @@ pub(super) fn proven(
         }
     }
     Ok(frames)
+}
+
+/// Records looked at in one go, so that other readers and the writer get their turn.
+const STRIDE: usize = 1024;
+
+/// Proves a stretch of a log from `from` on and tells its last place; `None` behind the end.
+pub(super) fn proven_from(folder: &Folder, engine: &Engine, log: &LogId, head: &Head, from: Seq) -> Result<Option<Seq>, StoreError> {
+    if from >= head.next {
+        return Ok(None);
+    }
+    let frames = proven(folder, engine, log, head, from, STRIDE)?;
+    Ok(frames.last().map(|(place, _)| *place))
 }
 
 /// The chain before `from`; `None` at the log's first place, which proves itself.

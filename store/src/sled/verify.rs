@@ -5,9 +5,6 @@ use crate::{Digest, LogHead, LogId, Seq, StoreError};
 use super::layout::Head;
 use super::{Shared, read};
 
-/// Records looked at in one go, so that other readers and the writer get their turn.
-const STRIDE: usize = 1024;
-
 /// What a walk over every log and every kept value found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
@@ -45,13 +42,12 @@ pub(super) fn verify(shared: &Shared) -> Result<Verified, StoreError> {
 
 fn walk(shared: &Shared, log: &LogId, head: &Head) -> Result<(), StoreError> {
     let mut place = head.first;
-    while place < head.next {
-        let frames = shared.unless_rewritten(log, head, || read::proven(&shared.folder, &shared.engine, log, head, place, STRIDE))?;
-        match frames.as_deref().and_then(<[_]>::last) {
-            Some((last, _)) => place = Seq(last.0 + 1),
-            // The log was truncated or removed meanwhile: what this walk began with is no more.
+    loop {
+        let last = shared.unless_rewritten(log, head, || read::proven_from(&shared.folder, &shared.engine, log, head, place))?;
+        match last.flatten() {
+            Some(last) => place = Seq(last.0 + 1),
+            // At the end; or the log was truncated or removed meanwhile, and what this walk began with is no more.
             None => return Ok(()),
         }
     }
-    Ok(())
 }
