@@ -1,18 +1,20 @@
 //! The runbook language: text in, checked plan out. No I/O, no clock, no async; every problem is reported with its place.
 
-#![expect(dead_code, reason = "the checker that uses all of this lands next")]
-
 pub mod catalog;
 pub mod codes;
 pub mod diagnostic;
+mod digest;
 pub mod document;
-mod editor;
 pub mod duration;
+mod editor;
 pub mod expr;
+mod graph;
 pub mod names;
 mod parse;
 pub mod plan;
+mod planning;
 pub mod render;
+mod rules;
 pub mod runbook;
 mod shape;
 mod suggest;
@@ -21,9 +23,11 @@ mod yaml;
 pub use catalog::{Catalog, Examined, ResourceInfo, Resources, StepTypeInfo, Touch};
 pub use diagnostic::{Diagnostic, Severity, Source, Span};
 pub use document::{Document, read_document};
-pub use editor::schema;
-pub use parse::parse;
-pub use runbook::Runbook;
 pub use duration::Period;
+pub use editor::schema;
 pub use names::{Effect, StepId};
+pub use parse::parse;
 pub use plan::{Plan, PlanStep};
+pub use planning::{PlanRequest, plan};
+pub use rules::check;
+pub use runbook::Runbook;

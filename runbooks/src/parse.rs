@@ -12,8 +12,8 @@ use crate::names::StepId;
 use crate::plan::{Objectives, OnFailure, Retry, Return, UndoRule};
 use crate::render::line_of;
 use crate::runbook::{
-    DRILL, Input, InputType, MODE_DEFAULT, RETRY_DEFAULT, Runbook, STEPS_MAX, Spanned, Step, TIMEOUT_DEFAULT_MS, Trigger, TriggerKind, With,
-    Written,
+    DRILL, Input, InputType, MODE_DEFAULT, RETRY_DEFAULT, Runbook, STEPS_MAX, Spanned, Step, TIMEOUT_DEFAULT_MS, Trigger, TriggerKind,
+    With, Written,
 };
 use crate::shape::literal::{Checker, Place, Templates};
 use crate::shape::{self, Kind, Shape, TextRules};
@@ -32,7 +32,10 @@ pub fn parse(source: &Source) -> (Option<Runbook>, Vec<Diagnostic>) {
     let count = ["steps", "finally"].iter().filter_map(|key| root.get(key)).map(|steps| steps.items().len()).sum::<usize>();
     if count > STEPS_MAX {
         let span = root.entry("steps").map_or(root.span, |entry| entry.key_span);
-        problems.push(Diagnostic::error(codes::LIMIT, span, format!("the runbook has {count} steps; {STEPS_MAX} is the most")).help("split it into several runbooks"));
+        problems.push(
+            Diagnostic::error(codes::LIMIT, span, format!("the runbook has {count} steps; {STEPS_MAX} is the most"))
+                .help("split it into several runbooks"),
+        );
         return (None, problems);
     }
     let shape = shape::read(&editor::structure());
@@ -151,7 +154,11 @@ impl Reader<'_> {
             };
             let shape = input_shape(input_type, None);
             let one_of = entry.value.get("one_of").map(|list| {
-                list.items().iter().enumerate().filter_map(|(index, item)| self.input_value(item, &shape, &format!("value {} of `one_of`", index + 1))).collect::<Vec<_>>()
+                list.items()
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(index, item)| self.input_value(item, &shape, &format!("value {} of `one_of`", index + 1)))
+                    .collect::<Vec<_>>()
             });
             let shape = input_shape(input_type, one_of.as_deref());
             let default = entry.value.get("default").and_then(|node| self.input_value(node, &shape, "`default`"));
@@ -187,9 +194,14 @@ impl Reader<'_> {
             if triggers.iter().any(|known| known.id.value == id.value) {
                 self.report(codes::DUPLICATE_ID, id.span, format!("the trigger `{}` stands twice here", id.value), "give it another id");
             }
-            let kinds: Vec<_> = item.entries().iter().filter(|entry| matches!(entry.key.as_str(), "health" | "telegram" | "schedule")).collect();
+            let kinds: Vec<_> =
+                item.entries().iter().filter(|entry| matches!(entry.key.as_str(), "health" | "telegram" | "schedule")).collect();
             let [kind] = kinds.as_slice() else {
-                let message = format!("the trigger `{}` has {} of `health`, `telegram` and `schedule`", id.value, if kinds.is_empty() { "none" } else { "several" });
+                let message = format!(
+                    "the trigger `{}` has {} of `health`, `telegram` and `schedule`",
+                    id.value,
+                    if kinds.is_empty() { "none" } else { "several" }
+                );
                 self.report(codes::MISSING_KEY, id.span, message, "give it exactly one");
                 continue;
             };
@@ -199,7 +211,8 @@ impl Reader<'_> {
             {
                 let known: Vec<&str> = modes.iter().map(|mode| mode.value.as_str()).collect();
                 self.problems.push(
-                    Diagnostic::error(codes::UNKNOWN_MODE, mode.span, format!("the runbook has no mode `{}`", mode.value)).maybe_help(suggest::instead(&mode.value, &known)),
+                    Diagnostic::error(codes::UNKNOWN_MODE, mode.span, format!("the runbook has no mode `{}`", mode.value))
+                        .maybe_help(suggest::instead(&mode.value, &known)),
                 );
             }
             let part = |key: &str| text(kind.value.get(key)).unwrap_or_default();
@@ -207,7 +220,8 @@ impl Reader<'_> {
             let parsed = match kind.key.as_str() {
                 "health" => TriggerKind::Health { monitor: part("monitor"), mode },
                 "telegram" => {
-                    let roles = kind.value.get("roles").map(Node::items).unwrap_or_default().iter().filter_map(|role| text(Some(role))).collect();
+                    let roles =
+                        kind.value.get("roles").map(Node::items).unwrap_or_default().iter().filter_map(|role| text(Some(role))).collect();
                     TriggerKind::Telegram { command: part("command"), mode, roles }
                 }
                 _ => {
@@ -225,9 +239,21 @@ impl Reader<'_> {
         let fields = cron.value.split_whitespace().count();
         if fields != 5 {
             let message = format!("a schedule has five fields, and this has {fields}");
-            self.report(codes::BAD_SCHEDULE, cron.span, message, "write minute, hour, day of month, month and day of week, for example \"0 4 * * SUN\"");
-        } else if let Some(field) = cron.value.split_whitespace().find(|field| !field.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"*,-/".contains(&byte))) {
-            self.report(codes::BAD_SCHEDULE, cron.span, format!("{field:?} is no field of a schedule"), "use numbers, names of days and months, and * , - /");
+            self.report(
+                codes::BAD_SCHEDULE,
+                cron.span,
+                message,
+                "write minute, hour, day of month, month and day of week, for example \"0 4 * * SUN\"",
+            );
+        } else if let Some(field) =
+            cron.value.split_whitespace().find(|field| !field.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"*,-/".contains(&byte)))
+        {
+            self.report(
+                codes::BAD_SCHEDULE,
+                cron.span,
+                format!("{field:?} is no field of a schedule"),
+                "use numbers, names of days and months, and * , - /",
+            );
         }
     }
 
@@ -265,7 +291,9 @@ impl Reader<'_> {
             head,
             condition: node.get("if").and_then(|node| self.written(node, "if")),
             asserts: match node.get("assert") {
-                Some(list) if matches!(list.content, Content::List(_)) => list.items().iter().filter_map(|item| self.written(item, "assert")).collect(),
+                Some(list) if matches!(list.content, Content::List(_)) => {
+                    list.items().iter().filter_map(|item| self.written(item, "assert")).collect()
+                }
                 Some(single) => self.written(single, "assert").into_iter().collect(),
                 None => Vec::new(),
             },
@@ -296,7 +324,9 @@ impl Reader<'_> {
         if let Some(backoff) = spanned(node.get("backoff")) {
             match backoff_of(&backoff.value) {
                 Ok((min, max)) => (retry.backoff_min_ms, retry.backoff_max_ms) = (min, max),
-                Err(why) => self.report(codes::BAD_DURATION, backoff.span, why, "write the shortest and the longest wait, for example 2s..30s"),
+                Err(why) => {
+                    self.report(codes::BAD_DURATION, backoff.span, why, "write the shortest and the longest wait, for example 2s..30s")
+                }
             }
             if attempts == 1 {
                 let warning = Diagnostic::warning(codes::NO_EFFECT, backoff.span, "`backoff` has no effect: there is one attempt only");
@@ -362,7 +392,8 @@ fn on_failure(node: Option<&Node>) -> Option<OnFailure> {
 
 fn backoff_of(text: &str) -> Result<(u64, u64), String> {
     let (min, max) = text.split_once("..").ok_or_else(|| format!("{text:?} is no pair of waits"))?;
-    let length = |part: &str| Period::parse(part.trim()).map(Period::as_millis).map_err(|why| why.split(';').next().unwrap_or(&why).to_owned());
+    let length =
+        |part: &str| Period::parse(part.trim()).map(Period::as_millis).map_err(|why| why.split(';').next().unwrap_or(&why).to_owned());
     let (min, max) = (length(min)?, length(max)?);
     if min > max { Err(format!("{text:?} begins with the longer wait")) } else { Ok((min, max)) }
 }
@@ -373,7 +404,8 @@ fn name_problem(name: &str, of: &str) -> Option<String> {
     for (at, letter) in name.chars().enumerate() {
         let fits = letter.is_ascii_lowercase() || (at > 0 && (letter.is_ascii_digit() || letter == '_'));
         if !fits {
-            let which = if letter.is_ascii() { format!("{letter:?}") } else { format!("'{letter}' (U+{:04X}, not ASCII)", u32::from(letter)) };
+            let which =
+                if letter.is_ascii() { format!("{letter:?}") } else { format!("'{letter}' (U+{:04X}, not ASCII)", u32::from(letter)) };
             let place = if at == 0 { "begins with".to_owned() } else { format!("has, as character {},", at + 1) };
             return Some(format!("`{shown}` is no name of {of}: it {place} {which}"));
         }
@@ -385,6 +417,10 @@ fn name_problem(name: &str, of: &str) -> Option<String> {
 }
 
 fn suggested_id(name: &str) -> Option<String> {
-    let better: String = name.to_ascii_lowercase().chars().map(|letter| if letter == '-' || letter == ' ' || letter == '.' { '_' } else { letter }).collect();
+    let better: String = name
+        .to_ascii_lowercase()
+        .chars()
+        .map(|letter| if letter == '-' || letter == ' ' || letter == '.' { '_' } else { letter })
+        .collect();
     StepId::new(&better).ok().map(|id| id.as_str().to_owned())
 }

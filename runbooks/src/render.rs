@@ -55,7 +55,8 @@ pub fn json(source: &Source, diagnostics: &[Diagnostic]) -> Value {
 fn summary(diagnostics: &[Diagnostic]) -> Option<String> {
     let count = |severity: Severity| diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
     let words = |count: usize, word: &str| (count > 0).then(|| format!("{count} {word}{}", if count == 1 { "" } else { "s" }));
-    let parts: Vec<String> = [words(count(Severity::Error), "error"), words(count(Severity::Warning), "warning")].into_iter().flatten().collect();
+    let parts: Vec<String> =
+        [words(count(Severity::Error), "error"), words(count(Severity::Warning), "warning")].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct Compiled {
 }
 
 /// Text that is no expression.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Problem {
     /// Byte in the expression.
     pub at: usize,

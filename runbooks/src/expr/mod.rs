@@ -1,9 +1,13 @@
 //! Expressions at run time: filling `${{ }}` in parameters and answering bare conditions. What is accepted when a file is
 //! loaded is decided in `check`; the grammar of templates is in `template`.
 
+mod calls;
+pub(crate) mod check;
 mod compile;
+pub(crate) mod facts;
 mod length;
 mod template;
+pub(crate) mod ty;
 mod value;
 
 use std::collections::BTreeMap;
@@ -12,8 +16,8 @@ use serde_json::{Map, Value};
 
 use crate::names::StepId;
 
-pub(crate) use compile::compile;
-pub(crate) use template::{Part, parts};
+pub(crate) use compile::{Compiled, Problem, compile};
+pub(crate) use template::{Part, parts, unescape};
 
 /// Longest expression, in bytes. Parsing takes some 30 µs for a usual one and grows with the length.
 pub const EXPRESSION_BYTES_MAX: usize = 4096;

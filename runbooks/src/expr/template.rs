@@ -25,11 +25,6 @@ pub(crate) struct TemplateProblem {
     pub why: &'static str,
 }
 
-/// Whether a scalar holds an expression (an escaped mark is none).
-pub(crate) fn has_expression(text: &str) -> bool {
-    text.contains("${{") && parts(text).map_or(true, |parts| parts.iter().any(|part| matches!(part, Part::Expression { .. })))
-}
-
 /// The text that a scalar without expressions stands for.
 pub(crate) fn unescape(text: &str) -> Cow<'_, str> {
     if text.contains("$${{") { Cow::Owned(text.replace("$${{", "${{")) } else { Cow::Borrowed(text) }

@@ -27,8 +27,6 @@ pub(crate) enum Templates {
 pub(crate) struct Hole<'n, 's> {
     pub node: &'n Node,
     pub shape: &'s Shape,
-    /// JSON pointer from where the check began.
-    pub pointer: String,
 }
 
 /// What a check found.
@@ -158,7 +156,7 @@ impl<'n, 's> Checker<'n, 's> {
 
     fn scalar(&mut self, node: &'n Node, scalar: &'n Scalar, shape: &'s Shape, place: &Place) {
         if self.templates == Templates::AreExpressions && scalar.value.is_string() && scalar.text.contains("${{") {
-            self.holes.push(Hole { node, shape, pointer: place.pointer.clone() });
+            self.holes.push(Hole { node, shape });
             return;
         }
         match &scalar.value {

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 pub(crate) use read::read;
-#[expect(unused_imports, reason = "planning uses it, which lands next")]
 pub(crate) use sample::sample;
 
 /// What a value may be.

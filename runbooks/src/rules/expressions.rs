@@ -1,0 +1,258 @@
+//! Expressions of a file, each typed in the world that it is read in, with problems at their place inside the scalar.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Checked;
+use crate::codes;
+use crate::diagnostic::{Diagnostic, Span};
+use crate::expr::check::{self, Finding, Seen, World};
+use crate::expr::facts::{self, Facts, Truth};
+use crate::expr::ty::{ObjectTy, Ty};
+use crate::expr::{Compiled, Part, Problem, parts, unescape};
+use crate::runbook::Written;
+use crate::shape::literal::Hole;
+use crate::shape::{Kind, Presence, TextRules};
+use crate::yaml::{Node, Style};
+
+/// States that a step which had to end first can be in.
+const ENDED: [&str; 2] = ["succeeded", "skipped"];
+
+/// States that a step of the main part can be in when `finally` runs.
+const ENDED_ANYHOW: [&str; 7] = ["succeeded", "skipped", "failed", "rejected", "not_run", "undone", "undo_failed"];
+
+/// Where an expression stands in its step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Site {
+    /// Read before the step starts.
+    If,
+    /// Read where the `if` is true.
+    With,
+    /// Read when the step is done.
+    Assert,
+}
+
+/// Checks `if` and `assert` of a step.
+pub(crate) fn check(checked: &Checked<'_>, step: usize, problems: &mut Vec<Diagnostic>) {
+    let written = checked.graph.steps[step];
+    for (site, bare) in written.condition.iter().map(|bare| (Site::If, bare)).chain(written.asserts.iter().map(|bare| (Site::Assert, bare)))
+    {
+        let Some(ty) = infer(checked, step, site, &bare.node, &bare.text, 0, problems) else { continue };
+        if !matches!(ty, Ty::Bool) && !ty.is_settled() {
+            let key = if site == Site::If { "if" } else { "assert" };
+            let message = format!("`{key}` must be true or false, and this is {}", ty.words());
+            let help = if matches!(ty, Ty::Optional(_)) { "give a default with .orValue(false)" } else { "compare it with something" };
+            problems.push(Diagnostic::error(codes::ANSWER_TYPE, bare.node.span, message).help(help));
+        }
+    }
+}
+
+/// Checks a value of `with` that holds expressions.
+pub(crate) fn hole(checked: &Checked<'_>, step: usize, hole: &Hole<'_, '_>, problems: &mut Vec<Diagnostic>) {
+    let Some(scalar) = hole.node.scalar() else { return };
+    let parts = match parts(&scalar.text) {
+        Ok(parts) => parts,
+        Err(problem) => {
+            let span = part_span(checked, hole.node, problem.at, problem.at + 3);
+            let cut = cut_by_comment(checked, hole.node);
+            let help = if cut { "` #` begins a comment: quote the whole value" } else { "close it, or write $${{ for the text itself" };
+            let code = if cut { codes::QUOTE_IT } else { codes::UNCLOSED };
+            problems.push(Diagnostic::error(code, span, problem.why).help(help));
+            return;
+        }
+    };
+    let mut answer = None;
+    for part in &parts {
+        let Part::Expression { text, start } = part else { continue };
+        let Some(ty) = infer(checked, step, Site::With, hole.node, text, *start, problems) else { continue };
+        if hole.shape.resource.is_some() && reads_steps(checked, text) {
+            let message = "a resource cannot be chosen by a step's output: locks and the drill guard must know it before the run";
+            let span = part_span(checked, hole.node, *start, start + text.len());
+            problems.push(Diagnostic::error(codes::RESOURCE_FROM_OUTPUT, span, message).help("use an input, the mode, or write the name"));
+        }
+        let lone = parts.len() == 1;
+        if !lone {
+            joinable(checked, hole.node, &ty, *start, text, problems);
+        }
+        answer = Some((ty, lone));
+    }
+    let ty = match answer {
+        Some((ty, true)) => ty,
+        Some((_, false)) => Ty::Text(None),
+        None if parts.iter().all(|part| matches!(part, Part::Text(_))) => Ty::word(&unescape(&scalar.text)),
+        None => return,
+    };
+    let joined = matches!(ty, Ty::Text(None)) && parts.len() > 1;
+    if let Err((why, help)) = ty.fit(hole.shape) {
+        let help = if joined && matches!(hole.shape.kind, Kind::Duration | Kind::Text(TextRules { one_of: Some(_), .. })) {
+            Some("texts joined of parts cannot be checked: let one expression give the whole value".to_owned())
+        } else if scalar.text.ends_with('\n') && parts.len() > 1 {
+            Some("the line break at its end makes it a text: write `>-` or quote it".to_owned())
+        } else {
+            help
+        };
+        problems.push(Diagnostic::error(codes::ANSWER_TYPE, hole.node.span, why).maybe_help(help));
+    }
+}
+
+fn joinable(checked: &Checked<'_>, node: &Node, ty: &Ty, start: usize, text: &str, problems: &mut Vec<Diagnostic>) {
+    let fits = ty.is_settled() || ty.is_text() || ty.is_number() || matches!(ty, Ty::Bool | Ty::Length);
+    if !fits {
+        let help = match ty {
+            Ty::Optional(_) => "give a default with .orValue(...)",
+            Ty::Reported
+            | Ty::Never
+            | Ty::Any
+            | Ty::Null
+            | Ty::Bool
+            | Ty::Int
+            | Ty::Double
+            | Ty::Text(_)
+            | Ty::Period
+            | Ty::Length
+            | Ty::List(_)
+            | Ty::Object(_)
+            | Ty::Steps => "let the expression stand alone, without text around it",
+        };
+        let message = format!("this is part of a text, and the expression is {}", ty.words());
+        problems.push(Diagnostic::error(codes::ANSWER_TYPE, part_span(checked, node, start, start + text.len()), message).help(help));
+    }
+}
+
+/// Whether an expression depends on how the run goes.
+pub(crate) fn reads_steps(checked: &Checked<'_>, text: &str) -> bool {
+    checked.compile(text).is_ok_and(|compiled| compiled.steps.as_ref().is_none_or(|steps| !steps.is_empty()))
+}
+
+/// Types an expression whose text begins at byte `start` of the decoded scalar. `None` where it cannot be read.
+fn infer(
+    checked: &Checked<'_>,
+    step: usize,
+    site: Site,
+    node: &Node,
+    text: &str,
+    start: usize,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Ty> {
+    let compiled = match checked.compile(text) {
+        Ok(compiled) => compiled,
+        Err(problem) => {
+            problems.push(unreadable(checked, node, start, &problem));
+            return None;
+        }
+    };
+    let world = StepWorld { checked, step, site };
+    let known = known_facts(&world, &compiled);
+    let (ty, findings) = check::infer(&compiled, text, &world, &known);
+    problems.extend(findings.into_iter().map(|finding| placed(checked, node, start, finding)));
+    Some(ty)
+}
+
+fn unreadable(checked: &Checked<'_>, node: &Node, start: usize, problem: &Problem) -> Diagnostic {
+    let span = part_span(checked, node, start + problem.at, start + problem.at + 1);
+    if cut_by_comment(checked, node) {
+        return Diagnostic::error(codes::QUOTE_IT, span, problem.message.clone()).help("` #` begins a comment: quote the whole expression");
+    }
+    let trap = problem.message.starts_with("this is no expression");
+    Diagnostic::error(codes::BAD_EXPRESSION, span, problem.message.clone()).maybe_help(
+        problem.help.map(str::to_owned).or_else(|| trap.then(|| "see the expressions chapter of the language reference".to_owned())),
+    )
+}
+
+fn placed(checked: &Checked<'_>, node: &Node, start: usize, finding: Finding) -> Diagnostic {
+    let span = part_span(checked, node, start + finding.from, start + finding.to);
+    Diagnostic::error(finding.code, span, finding.message).maybe_help(finding.help)
+}
+
+fn part_span(checked: &Checked<'_>, node: &Node, from: usize, to: usize) -> Span {
+    let Some(scalar) = node.scalar() else { return node.span };
+    let raw = &checked.runbook.source.text[node.span.start..node.span.end];
+    scalar.part(raw, node.span.start, from, to)
+}
+
+/// Whether a comment follows a plain scalar on its last line.
+fn cut_by_comment(checked: &Checked<'_>, node: &Node) -> bool {
+    let plain = node.scalar().is_some_and(|scalar| scalar.style == Style::Plain);
+    plain && checked.runbook.source.text[node.span.end..].lines().next().is_some_and(|rest| rest.trim_start().starts_with('#'))
+}
+
+/// Facts that hold where the expression is read: what the step's own `if` proves, and that steps with no further condition than this one's
+/// were not skipped.
+fn known_facts(world: &StepWorld<'_, '_>, compiled: &Compiled) -> Facts {
+    let mut known = Facts::new();
+    if world.site == Site::If {
+        return known;
+    }
+    let checked = world.checked;
+    let Some(own) = checked.conjuncts(world.step) else { return known };
+    if let Some(condition) = condition(checked, world.step) {
+        facts::proven(condition.program.expression(), Truth::True, &|name| check::states_of(world, name), &mut known);
+    }
+    for name in compiled.steps.iter().flatten() {
+        let Some(before) = checked.graph.find(name) else { continue };
+        // In `finally` a step may be missing for other reasons than its own condition.
+        let ordered = checked.graph.is_before(before, world.step);
+        if ordered && checked.conjuncts(before).is_some_and(|theirs| theirs.is_subset(&own)) {
+            known.insert(facts::join(&facts::join("steps", name), "outputs"));
+        }
+    }
+    known
+}
+
+fn condition(checked: &Checked<'_>, step: usize) -> Option<Rc<Compiled>> {
+    let written: &Written = checked.graph.steps[step].condition.as_ref()?;
+    checked.compile(&written.text).ok()
+}
+
+/// What names mean in one place of one step.
+struct StepWorld<'c, 'a> {
+    checked: &'c Checked<'a>,
+    step: usize,
+    site: Site,
+}
+
+impl StepWorld<'_, '_> {
+    fn facts_of(&self, index: usize, states: &[&str], outputs: Presence) -> Ty {
+        let step = self.checked.graph.steps[index];
+        let Some(shapes) = self.checked.types.get(&step.step_type.value) else { return Ty::Reported };
+        let states: Vec<String> = states.iter().map(|state| (*state).to_owned()).collect();
+        let fields = [
+            ("state".to_owned(), (Ty::Text(Some(states.into())), Presence::Required)),
+            ("outputs".to_owned(), (shapes.outputs.clone(), outputs)),
+        ];
+        Ty::Object(Arc::new(ObjectTy { fields: fields.into(), rest: None }))
+    }
+}
+
+impl World for StepWorld<'_, '_> {
+    fn mode(&self) -> Ty {
+        self.checked.mode()
+    }
+
+    fn inputs(&self) -> Ty {
+        self.checked.inputs()
+    }
+
+    fn step(&self, name: &str) -> Seen {
+        let graph = self.checked.graph;
+        let Some(index) = graph.find(name) else { return Seen::Unknown(graph.all_names().into_iter().map(str::to_owned).collect()) };
+        if index == self.step {
+            return match self.site {
+                Site::Assert => Seen::Ended(self.facts_of(index, &ENDED[..1], Presence::Required)),
+                Site::If | Site::With => Seen::Itself,
+            };
+        }
+        if !graph.is_ordered(self.step) || !graph.is_ordered(index) {
+            return Seen::Reported;
+        }
+        let main = index < graph.main;
+        if main && self.step >= graph.main {
+            return Seen::Ended(self.facts_of(index, &ENDED_ANYHOW, Presence::Optional));
+        }
+        if !graph.is_before(index, self.step) {
+            return Seen::NotBefore;
+        }
+        let outputs = if graph.steps[index].condition.is_some() { Presence::Optional } else { Presence::Required };
+        Seen::Ended(self.facts_of(index, &ENDED, outputs))
+    }
+}
