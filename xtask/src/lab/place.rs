@@ -68,6 +68,11 @@ pub(crate) fn reachable(wanted: &Path, account: Account) -> Result<PathBuf> {
 fn elsewhere(wanted: &Path, base: &Path) -> Result<PathBuf> {
     let folder = base.join(format!("lifeboat-{:016x}", fingerprint(wanted)));
     fs::create_dir_all(&folder).doing(|| format!("make {}", folder.display()))?;
+    // These places are open to everybody, and the name can be guessed: what somebody else put there is not used.
+    let ours = fs::metadata("/proc/self").is_ok_and(|us| fs::symlink_metadata(&folder).is_ok_and(|it| it.is_dir() && it.uid() == us.uid()));
+    if !ours {
+        return Err(Trouble::new(format!("{} belongs to somebody else; remove it", folder.display())));
+    }
     // Two processes may both find the link missing; whichever loses finds it made.
     match std::os::unix::fs::symlink(&folder, wanted) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
