@@ -28,7 +28,7 @@ pub use context::{ReadContext, StepContext};
 pub use evidence::Evidence;
 pub use inventory::Inventory;
 pub use journal::{Actor, Entry, Event, RunId};
-pub use lifeboat_runbooks::catalog::Touch;
+pub use lifeboat_runbooks::catalog::{BadParameters, Touch, Undoable};
 pub use lifeboat_runbooks::duration::Period;
 pub use lifeboat_runbooks::names::{Effect, StepId};
 pub use measure::Measure;
