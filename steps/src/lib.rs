@@ -2,6 +2,10 @@
 
 pub mod clients;
 pub mod command;
+pub mod fence_db;
+pub mod heartbeat;
+pub mod measure_rpo;
+pub mod promote_db;
 pub mod resources;
 pub mod update_dns;
 pub mod verify;
@@ -12,7 +16,11 @@ use lifeboat_engine::Registry;
 /// Everything this binary can do.
 #[must_use]
 pub fn registry() -> Registry {
-    Registry::default()
+    Registry::new()
+        .with::<promote_db::PromoteDb>()
+        .with::<measure_rpo::MeasureRpo>()
+        .with::<fence_db::FenceDb>()
+        .with_resource::<resources::database::Database>()
         .with_resource::<resources::dns_record::DnsRecord>()
         .with::<command::Command>()
         .with::<update_dns::UpdateDns>()

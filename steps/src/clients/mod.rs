@@ -2,5 +2,6 @@
 
 pub mod dns;
 pub mod http;
+pub mod postgres;
 pub mod process;
 pub mod tcp;

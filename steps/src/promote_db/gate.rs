@@ -1,0 +1,334 @@
+//! Whether the promotion may happen: fence, other primaries, the replica, the probe's rights, the loss. Looks only.
+
+use jiff::Timestamp;
+use lifeboat_engine::context::Proof;
+use lifeboat_engine::measure::Loss;
+use lifeboat_engine::run::StepState;
+use lifeboat_engine::{Evidence, ReadContext, Readiness, StepError, StepId};
+use serde_json::json;
+
+use super::choose::{Answers, Chosen, choose, other_primary, told};
+use super::{Allowed, PromoteDb, PromoteIntent};
+use crate::clients::postgres::{Session, SessionError, history, look, rights};
+use crate::fence_db::proof::{Accepted, Verdict, prove};
+use crate::fence_db::{FenceOnRecord, Fenced, on_record};
+use crate::measure_rpo::loss::{Growth, SourceEnd, Weighed, seconds};
+use crate::measure_rpo::{Between, MeasuredRpo, database, node, source_end};
+use crate::resources::database::Database;
+
+/// The whole gate. Refusals come as [`StepError::Refused`].
+pub(super) async fn check(step: &PromoteDb, cx: &ReadContext) -> Result<Readiness<PromoteIntent>, StepError> {
+    let database = database(cx, &step.db)?;
+    if let Some(wanted) = &step.node {
+        node(&database, &step.db, wanted)?;
+    }
+    let fence = on_record(cx, &step.db);
+    let answers = ask_all(cx, &database).await;
+    let old_primary = match &fence {
+        FenceOnRecord::Done { fenced, .. } => Some(fenced.node.clone()),
+        // Before the fence the old primary is the node that answers as one.
+        FenceOnRecord::Waiting(_) | FenceOnRecord::Worthless { .. } | FenceOnRecord::None => {
+            answers.iter().find(|(_, answer)| answer.as_ref().is_ok_and(|seen| seen.standby().is_none())).map(|(name, _)| name.clone())
+        }
+    };
+    let timeline = last_timeline(cx, &database, &step.db, &answers, old_primary.as_deref());
+    let refused = |(why, evidence)| StepError::Refused { why, evidence };
+    if let Some((name, seen)) = other_primary(&answers, old_primary.as_deref()) {
+        let why = format!("{name} answers as a primary on timeline {}: promoting another node would make two", seen.timeline);
+        return Err(refused((why, told(&answers))));
+    }
+    let chosen = choose(&database, &answers, step.node.as_deref(), old_primary.as_deref(), timeline).map_err(refused)?;
+    let mut evidence = told(&answers);
+    let history = rights_and_history(cx, &database, &chosen, &evidence).await?;
+    let fenced = match fence {
+        FenceOnRecord::Done { fenced, step, .. } => {
+            evidence.note("fence on record", json!({ "step": step.as_str(), "proven": fenced.proven, "method": fenced.method }));
+            fenced
+        }
+        FenceOnRecord::Waiting(id) => {
+            let expected = expect(step, cx, &database, &chosen, old_primary.as_deref(), None, &mut evidence).await?;
+            refuse_early(step, cx, &expected, &evidence)?;
+            return Ok(Readiness::Later { needs: format!("the fence by step {id}"), evidence });
+        }
+        FenceOnRecord::Worthless { why } => {
+            return Err(refused((format!("{why}: nothing is promoted before the old primary is proven fenced"), evidence)));
+        }
+        FenceOnRecord::None => return Err(refused((unfenced(old_primary.as_deref(), &answers), evidence))),
+    };
+    fence_stands(cx, &database, &fenced, &mut evidence).await?;
+    let fenced_at = fenced.proof.as_ref().map(|proof| proof.at);
+    let expected = expect(step, cx, &database, &chosen, Some(&fenced.node), fenced_at, &mut evidence).await?;
+    let allowed = allowed(step, cx, &expected, fenced_at).map_err(|why| refused((why, evidence.clone())))?;
+    evidence.note("accepted loss", json!(allowed));
+    let standby = chosen.standby();
+    let source_end = database.nodes.get(&fenced.node).map_or(SourceEnd::Open, |node| {
+        let silent = Err(SessionError::Ours { why: "fenced".into() });
+        source_end(answers.get(&fenced.node).unwrap_or(&silent), node, fenced_at, &mut evidence)
+    });
+    let intent = PromoteIntent {
+        node: chosen.node.clone(),
+        system_identifier: chosen.seen.system_identifier.clone(),
+        timeline: chosen.seen.timeline,
+        history,
+        receive: standby.receive,
+        replay: standby.replay,
+        old_primary: Some(fenced.node.clone()),
+        source_end,
+        expected: expected.loss,
+        allowed,
+        proof_key: format!("promote-{}", cx.idempotency_key()),
+    };
+    Ok(Readiness::Ready { intent, evidence })
+}
+
+/// Asks every node at once, so that all positions are of one moment and silent nodes cost one timeout, not one each.
+pub(super) async fn ask_all(cx: &ReadContext, database: &Database) -> Answers {
+    let mut asked = tokio::task::JoinSet::new();
+    for (name, node) in &database.nodes {
+        let (cx, database, name, node) = (cx.clone(), database.clone(), name.clone(), node.clone());
+        asked.spawn(async move {
+            let answer = look(&cx, &database, &node).await;
+            (name, answer)
+        });
+    }
+    let mut answers = Answers::new();
+    while let Some(joined) = asked.join_next().await {
+        if let Ok((name, answer)) = joined {
+            answers.insert(name, answer);
+        }
+    }
+    for name in database.nodes.keys() {
+        let unasked = || Err(SessionError::Ours { why: format!("{name} could not be asked") });
+        answers.entry(name.clone()).or_insert_with(unasked);
+    }
+    answers
+}
+
+fn unfenced(old_primary: Option<&str>, answers: &Answers) -> String {
+    match old_primary {
+        Some(name) => format!("{name} still takes writes, and no fence-db step comes before this one: two primaries would be the result"),
+        None => {
+            let silent: Vec<&str> = answers.iter().filter(|(_, answer)| answer.is_err()).map(|(name, _)| name.as_str()).collect();
+            format!(
+                "no fence-db step comes before this one, and silence is no proof: {} may still take writes",
+                if silent.is_empty() { "the old primary".to_owned() } else { silent.join(", ") }
+            )
+        }
+    }
+}
+
+/// The fence is on record; now it is looked at again.
+pub(super) async fn fence_stands(cx: &ReadContext, database: &Database, fenced: &Fenced, evidence: &mut Evidence) -> Result<(), StepError> {
+    match prove(cx, database, &fenced.node, Accepted::Unknown).await {
+        Verdict::Proven(proof) => {
+            evidence.note(format!("{} seen fenced again", fenced.node), json!(proof.vantages));
+            Ok(())
+        }
+        Verdict::TakesWrites(seen) => {
+            let why = format!("{} was fenced, but answers as a primary on timeline {} again: fence it anew", fenced.node, seen.timeline);
+            Err(StepError::refused(why, evidence.clone()))
+        }
+        // A fence by an operator's program without a check is proven in full only by the attempt that ran it; a risk that people
+        // accepted is not proven at all. Both stand as long as nothing shows the node alive.
+        Verdict::Unproven { why, vantages } => {
+            let alive = vantages.iter().any(|vantage| vantage.saw.starts_with("it gets the log of"));
+            evidence.note(format!("{} looked at again", fenced.node), json!(vantages));
+            let by_command = fenced.proof.as_ref().is_some_and(|proof| proof.kind == "powered-off");
+            if !alive && (by_command || fenced.risk_accepted.is_some()) {
+                return Ok(());
+            }
+            Err(StepError::refused(format!("the fence of {} does not hold any more: {why}", fenced.node), evidence.clone()))
+        }
+    }
+}
+
+async fn rights_and_history(
+    cx: &ReadContext,
+    database: &Database,
+    chosen: &Chosen,
+    evidence: &Evidence,
+) -> Result<crate::clients::postgres::History, StepError> {
+    let refuse = |why: String| StepError::refused(why, evidence.clone());
+    let target = node(database, "the database", &chosen.node)?;
+    let lost = |error: SessionError| refuse(format!("{} does not answer: {error}", chosen.node));
+    let session = Session::reading(cx, database, target).await.map_err(lost)?;
+    let forbidden = rights::forbidden(&session).await.map_err(lost)?;
+    if !forbidden.is_empty() {
+        return Err(refuse(format!(
+            "the probe role {:?} could itself change {}: it {}; take that right away, so that looking can never promote",
+            database.probe.user,
+            chosen.node,
+            forbidden.join(", ")
+        )));
+    }
+    if !rights::sees_statistics(&session).await.map_err(lost)? {
+        return Err(refuse(format!(
+            "the probe role {:?} must be a member of pg_monitor: without it lag and streams read as empty",
+            database.probe.user
+        )));
+    }
+    if !history::may_read_history(&session).await.map_err(lost)? {
+        return Err(refuse(format!(
+            "the probe role {:?} may not read timeline histories, so a promotion could not be proven: grant it EXECUTE on \
+             lifeboat.timeline_history(integer) or pg_read_file(text)",
+            database.probe.user
+        )));
+    }
+    history::history(&session, chosen.seen.timeline).await.map_err(lost)
+}
+
+/// The timeline that the old primary was last known to be on.
+fn last_timeline(cx: &ReadContext, database: &Database, db: &str, answers: &Answers, old_primary: Option<&str>) -> Option<u32> {
+    let live = old_primary
+        .and_then(|name| answers.get(name))
+        .and_then(|answer| answer.as_ref().ok())
+        .filter(|seen| seen.standby().is_none())
+        .map(|seen| seen.timeline);
+    live.or_else(|| measured(cx, db).last().and_then(|(_, measured)| measured.source.timeline)).or_else(|| {
+        let kept = crate::heartbeat::acknowledged(cx, database).ok().flatten()?;
+        kept.recent.last().map(|beat| beat.timeline)
+    })
+}
+
+/// What `measure-rpo` steps that this one needs have found for the database, in order.
+fn measured(cx: &ReadContext, db: &str) -> Vec<(StepId, MeasuredRpo)> {
+    cx.facts
+        .ancestors
+        .iter()
+        .filter_map(|id| {
+            let record = cx.facts.steps.get(id)?;
+            let seen = record.state == StepState::Succeeded && record.proof == Proof::Seen && record.step_type == "measure-rpo";
+            let output = record.output.clone().filter(|_| seen)?;
+            serde_json::from_value::<MeasuredRpo>(output).ok().filter(|measured| measured.db == db).map(|measured| (id.clone(), measured))
+        })
+        .collect()
+}
+
+async fn expect(
+    step: &PromoteDb,
+    cx: &ReadContext,
+    database: &Database,
+    chosen: &Chosen,
+    old_primary: Option<&str>,
+    fenced_at: Option<Timestamp>,
+    evidence: &mut Evidence,
+) -> Result<Weighed, StepError> {
+    let Some(from) = old_primary.or_else(|| database.nodes.keys().map(String::as_str).find(|name| *name != chosen.node)) else {
+        return Err(StepError::refused("the database has one node only; nothing can be weighed", evidence.clone()));
+    };
+    let between = Between {
+        db: &step.db,
+        database,
+        from: (from, node(database, &step.db, from)?),
+        to: (&chosen.node, node(database, &step.db, &chosen.node)?),
+        fenced_at,
+    };
+    match between.gather(cx).await {
+        Ok(gathered) => {
+            evidence.0.extend(gathered.evidence.0);
+            Ok(gathered.weighed)
+        }
+        Err(error) => Err(StepError::refused(format!("{} does not answer: {error}", chosen.node), evidence.clone())),
+    }
+}
+
+/// Before the fence the loss can only be foretold; it refuses early where nobody is going to be asked.
+fn refuse_early(step: &PromoteDb, cx: &ReadContext, expected: &Weighed, evidence: &Evidence) -> Result<(), StepError> {
+    let asks = cx.facts.ancestors.iter().any(|id| cx.facts.steps.get(id).is_some_and(|record| record.step_type == "approval"));
+    match step.max_loss {
+        Some(limit) if !asks && expected.loss.seconds_max.is_none_or(|most| most > limit.0.as_secs_f64()) => {
+            let why = format!("{}, more than max_loss ({limit}) allows, and no approval comes before", foretold(&expected.loss));
+            Err(StepError::refused(why, evidence.clone()))
+        }
+        None if !asks => {
+            let why = "nothing says how much may be lost: set max_loss, or let an approval show the output of measure-rpo".to_owned();
+            Err(StepError::refused(why, evidence.clone()))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The loss gate: within `max_loss`, or no worse than what people accepted.
+fn allowed(step: &PromoteDb, cx: &ReadContext, expected: &Weighed, fenced_at: Option<Timestamp>) -> Result<Allowed, String> {
+    let mut best = step.max_loss.map(|limit| Allowed {
+        seconds_max: Some(limit.0.as_secs_f64()),
+        bytes_max: None,
+        because: format!("max_loss {limit}"),
+    });
+    if best.as_ref().is_some_and(|limit| fits(&expected.loss, limit)) {
+        return best.ok_or_else(String::new);
+    }
+    for (id, accepted) in accepted(cx, &step.db) {
+        let limit = accepted_limit(&id, &accepted, fenced_at.unwrap_or_else(|| cx.now()));
+        if fits(&expected.loss, &limit) {
+            return Ok(limit);
+        }
+        best = Some(limit);
+    }
+    match best {
+        Some(limit) => Err(format!("{}, which is more than allowed ({})", foretold(&expected.loss), limit.because)),
+        None if expected.loss.seconds_max == Some(0.0) => {
+            Ok(Allowed { seconds_max: Some(0.0), bytes_max: None, because: "nothing is lost".into() })
+        }
+        None => Err(format!(
+            "{}, and nothing says how much may be lost: set max_loss, or let an approval show the output of measure-rpo",
+            foretold(&expected.loss)
+        )),
+    }
+}
+
+/// A loss that was still growing when people accepted it may have grown until the fence, and no further.
+fn accepted_limit(id: &StepId, accepted: &MeasuredRpo, until: Timestamp) -> Allowed {
+    let grown = match accepted.growth {
+        Growth::Growing => seconds(accepted.measured_at, until),
+        Growth::Settled => 0.0,
+    };
+    Allowed {
+        seconds_max: accepted.loss.seconds_max.map(|most| most + grown),
+        bytes_max: accepted.loss.bytes.filter(|_| accepted.growth == Growth::Settled),
+        because: format!("the loss that was accepted in step {id}"),
+    }
+}
+
+fn fits(loss: &Loss, limit: &Allowed) -> bool {
+    let in_seconds = match (loss.seconds_max, limit.seconds_max) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(loss), Some(limit)) => loss <= limit,
+    };
+    let in_bytes = match (loss.bytes, limit.bytes_max) {
+        (_, None) => true,
+        (None, Some(_)) => limit.seconds_max.is_some(),
+        (Some(loss), Some(limit)) => loss <= limit,
+    };
+    in_seconds && in_bytes
+}
+
+fn foretold(loss: &Loss) -> String {
+    match (loss.seconds_max, loss.bytes) {
+        (Some(most), Some(bytes)) => format!("up to {most:.1} s of commits and {bytes} bytes of log would be lost (by {})", loss.method),
+        (Some(most), None) => format!("up to {most:.1} s of commits would be lost (by {})", loss.method),
+        (None, _) => "it is unknown how much would be lost".to_owned(),
+    }
+}
+
+/// The losses that people of this run said yes to, in the approvals that this step needs.
+fn accepted(cx: &ReadContext, db: &str) -> Vec<(StepId, MeasuredRpo)> {
+    let mut accepted = Vec::new();
+    for id in &cx.facts.ancestors {
+        let Some(record) = cx.facts.steps.get(id) else {
+            continue;
+        };
+        if record.step_type != "approval" || record.state != StepState::Succeeded {
+            continue;
+        }
+        // Everybody was shown the same facts; the last to say yes saw the newest.
+        let shown = record.approvals.last().map(|approval| approval.shown.clone());
+        if let Some(Ok(shown)) = shown.map(serde_json::from_value::<MeasuredRpo>)
+            && shown.db == db
+        {
+            accepted.push((id.clone(), shown));
+        }
+    }
+    accepted
+}
