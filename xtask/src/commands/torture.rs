@@ -12,7 +12,7 @@ struct Rig {
     cargo: &'static [&'static str],
 }
 
-/// To add a rig, add a line. Option `--rounds 300` reaches it as `TORTURE_ROUNDS=300`.
+/// To add a rig, add a line. Option `--rounds 300` reaches the rig `power-cut` as `POWER_CUT_ROUNDS=300`.
 const RIGS: &[Rig] = &[
     Rig {
         name: "power-cut",
@@ -32,19 +32,19 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     let rig = RIGS.iter().find(|rig| rig.name == *name);
     let rig = rig.ok_or_else(|| Trouble::new(format!("there is no rig `{name}`\n{}", list())))?;
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(rig.cargo).envs(environment(options)?).current_dir(xtask::lab::root());
+    cargo.args(rig.cargo).envs(environment(rig.name, options)?).current_dir(xtask::lab::root());
     let status = cargo.status().map_err(|error| Trouble::new(format!("cannot run cargo: {error}")))?;
     if status.success() { Ok(()) } else { Err(Trouble::new(format!("the rig `{name}` failed ({status})"))) }
 }
 
-/// `--rounds 300` becomes `TORTURE_ROUNDS=300`.
-fn environment(options: &[&str]) -> Result<Vec<(String, String)>> {
+/// `--rounds 300` of `power-cut` becomes `POWER_CUT_ROUNDS=300`.
+fn environment(rig: &str, options: &[&str]) -> Result<Vec<(String, String)>> {
     options
         .chunks(2)
         .map(|pair| match pair {
             [option, value] if option.starts_with("--") => {
-                let name = option.trim_start_matches('-').replace('-', "_").to_uppercase();
-                Ok((format!("TORTURE_{name}"), (*value).to_owned()))
+                let name = format!("{rig}_{}", option.trim_start_matches('-')).replace('-', "_").to_uppercase();
+                Ok((name, (*value).to_owned()))
             }
             _ => Err(Trouble::new(format!("options are pairs such as `--rounds 300`, found `{}`", pair.join(" ")))),
         })
@@ -61,8 +61,8 @@ mod tests {
 
     #[test]
     fn options_become_variables_and_half_a_pair_is_refused() {
-        assert_eq!(environment(&["--rounds", "300"]).unwrap(), [("TORTURE_ROUNDS".to_owned(), "300".to_owned())]);
-        assert!(environment(&["--rounds"]).is_err());
-        assert!(environment(&["rounds", "300"]).is_err());
+        assert_eq!(environment("power-cut", &["--rounds", "300"]).unwrap(), [("POWER_CUT_ROUNDS".to_owned(), "300".to_owned())]);
+        assert!(environment("kill", &["--rounds"]).is_err());
+        assert!(environment("kill", &["rounds", "300"]).is_err());
     }
 }
