@@ -106,7 +106,7 @@ fn asking(mut command: Command) -> Option<String> {
     let waits = (0..)
         .map_while(|n| status.at(&format!("steps.{n}")))
         .any(|step| step.text("id") == Some(STEP) && step.text("state").is_some_and(|state| state.contains("approval")));
-    if waits { status.text("run").map(str::to_owned) } else { None }
+    if waits { status.text("summary.run").map(str::to_owned) } else { None }
 }
 
 /// The binary where the other user can start it.
