@@ -172,7 +172,8 @@ impl Step for MeasureRpo {
 
 /// The database of that name.
 pub(crate) fn database(cx: &ReadContext, name: &str) -> Result<Database, StepError> {
-    cx.inventory.get(name).map_err(|error| StepError::hopeless(error.to_string()))
+    let database: Database = cx.inventory.get(name).map_err(|error| StepError::hopeless(error.to_string()))?;
+    Ok(database.rooted(&cx.inventory))
 }
 
 /// The node of that name.

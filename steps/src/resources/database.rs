@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lifeboat_engine::inventory::Resource;
 use lifeboat_engine::secret::SecretRef;
-use lifeboat_engine::{BadParameters, Period};
+use lifeboat_engine::{BadParameters, Inventory, Period};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -258,6 +258,20 @@ fn ten_seconds() -> Period {
 
 fn half_a_minute() -> Period {
     Period(Duration::from_secs(30))
+}
+
+impl Database {
+    /// With the paths of local servers made absolute: their programs run elsewhere than where the inventory was read.
+    #[must_use]
+    pub fn rooted(mut self, inventory: &Inventory) -> Self {
+        for local in self.nodes.values_mut().filter_map(|node| node.local.as_mut()) {
+            for path in [&mut local.data_dir, &mut local.bin_dir] {
+                let joined = inventory.path(path);
+                *path = std::path::absolute(&joined).unwrap_or(joined);
+            }
+        }
+        self
+    }
 }
 
 impl Resource for Database {
