@@ -216,6 +216,25 @@ impl Disk {
         self.image(&mut |file| FileFate::any(chance).leave(file, chance), &mut |folder| NameFate::any(&mut other).leave(folder, &mut other))
     }
 
+    /// Paths with a write or an entry that was not synced.
+    pub(crate) fn unsynced(&self) -> Vec<String> {
+        let mut unsynced = Vec::new();
+        let mut left = vec![(String::new(), 0)];
+        while let Some((path, id)) = left.pop() {
+            let pending = match &self.nodes[id] {
+                Node::File(file) => file.pending.len(),
+                Node::Folder(folder) => {
+                    left.extend(folder.seen.iter().map(|(name, id)| (format!("{path}/{name}"), *id)));
+                    folder.pending.len()
+                }
+            };
+            if pending > 0 {
+                unsynced.push(path);
+            }
+        }
+        unsynced
+    }
+
     fn image(&self, content: &mut dyn FnMut(&File) -> Vec<u8>, names: &mut dyn FnMut(&Folder) -> BTreeMap<String, NodeId>) -> Image {
         let mut image = Image::new();
         let mut left = vec![(String::new(), 0)];

@@ -1,0 +1,60 @@
+//! What an acknowledgement costs and what it rests on, counted in the record of one task at work.
+
+use crate::disk::{Disk, Ignoring};
+use crate::plan::Deed;
+use crate::recording::{Fault, record, scratch};
+use crate::trace::Op;
+use crate::writer::Job;
+
+/// What no promise rests on: the witness of the tip, the owner's name, and the entry of the ballast.
+const MAY_LAG: [&str; 3] = ["/data", "/data/tip", "/data/owner"];
+
+#[test]
+fn a_commit_costs_exactly_one_sync_and_nothing_it_wrote_is_unsynced_when_it_is_acknowledged() {
+    let (root, place) = (scratch(), scratch());
+    let job = Job {
+        root: root.path().to_path_buf(),
+        notes: place.path().join("notes"),
+        name: "s".into(),
+        seed: 11,
+        tasks: 1,
+        sessions: 1,
+        deeds: 150,
+    };
+    let recording = record(&job, Fault::None);
+    let mut disk: Disk = recording.before.clone();
+    let mut task = job.tasks().remove(0);
+    let mut deed = None;
+    let mut clean = false;
+    let (mut syncs, mut commits) = (0, 0);
+    for op in &recording.ops {
+        disk.apply(op, Ignoring::Nothing);
+        match op {
+            Op::Sync { .. } => syncs += 1,
+            Op::Note(note) if note.starts_with("try") => {
+                let before = deed.replace(task.next());
+                // What a truncation or removal left is cleared away behind it, perhaps during the next deed.
+                clean = matches!(before, Some(Deed::Commit(_) | Deed::Keep { .. }));
+                syncs = 0;
+            }
+            Op::Note(note) if note.starts_with("ack") => {
+                let unsynced = disk.unsynced();
+                let promised: Vec<&String> = unsynced.iter().filter(|path| !MAY_LAG.contains(&path.as_str())).collect();
+                if clean && matches!(deed, Some(Deed::Commit(_))) {
+                    commits += 1;
+                    assert_eq!(syncs, 1, "a commit cost {syncs} syncs");
+                    assert!(promised.is_empty(), "acknowledged with {promised:?} unsynced");
+                }
+            }
+            Op::Note(_)
+            | Op::Create { .. }
+            | Op::Write { .. }
+            | Op::Truncate { .. }
+            | Op::Rename { .. }
+            | Op::Unlink { .. }
+            | Op::MakeFolder { .. }
+            | Op::SyncFailed { .. } => {}
+        }
+    }
+    assert!(commits > 50, "too few commits to speak of: {commits}");
+}
