@@ -1,0 +1,38 @@
+//! A saved store of each past format, which must open and read for ever. How it is written today is no concern here.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::fs;
+use std::num::NonZeroU32;
+use std::path::Path;
+
+use lifeboat_store::{Digest, LogId, Record, Seq, SledOptions, SledStore, Store, StoreError};
+
+/// Length of the saved tree; the zeros at its end are not in the repository.
+const TREE_BYTES: u64 = 524_287;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_store_of_format_1_opens_and_reads() {
+    let place = tempfile::tempdir().unwrap();
+    let saved = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format_1");
+    for folder in ["", "store", "kept"] {
+        fs::create_dir_all(place.path().join(folder)).unwrap();
+        for entry in fs::read_dir(saved.join(folder)).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+            fs::copy(entry.path(), place.path().join(folder).join(entry.file_name())).unwrap();
+        }
+    }
+    fs::OpenOptions::new().write(true).open(place.path().join("store/db")).unwrap().set_len(TREE_BYTES).unwrap();
+
+    let store = SledStore::open(place.path(), &SledOptions::default().ballast_bytes(4096)).unwrap();
+    let (lock, run) = (LogId::new("lock/db").unwrap(), LogId::new("run/first").unwrap());
+    let all = NonZeroU32::MAX;
+    assert!(matches!(store.read(&lock, Seq(2), all).await, Err(StoreError::Compacted { first: Seq(3), .. })));
+    let page = store.read(&lock, Seq(3), all).await.unwrap();
+    assert_eq!(page.records, [(Seq(3), Record(b"carry".to_vec())), (Seq(4), Record(vec![4])), (Seq(5), Record(vec![5]))]);
+    assert_eq!(page.chain.to_string(), "3398aac9dc23ee3b059df7010b768d3e1e75e23b7384f4c56af0db51e08745e3");
+    let page = store.read(&run, Seq(0), all).await.unwrap();
+    assert_eq!(page.records, [(Seq(0), Record(b"again".to_vec())), (Seq(1), Record(vec![9; 9000]))]);
+    assert_eq!(store.kept(&Digest::of(b"a value worth keeping")).await.unwrap(), b"a value worth keeping");
+    let verified = store.verify().await.unwrap();
+    assert_eq!((verified.logs.len(), verified.records, verified.damage.len()), (2, 5, 0));
+}
