@@ -166,3 +166,32 @@ impl<S: Store> Store for FaultyStore<S> {
         self.inner.release(lease).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryStore;
+
+    async fn written_after(fault: Fault) -> (FaultyStore<MemoryStore>, Result<(), StoreError>, u64) {
+        let log = LogId::new("run/a").unwrap();
+        let store = FaultyStore::new(MemoryStore::new()).fail_write(1, fault);
+        let commit = |place| Commit { expect: vec![(log.clone(), Seq(place))], append: vec![(log.clone(), vec![Record(vec![1])])] };
+        store.commit(commit(0)).await.unwrap();
+        let answer = store.commit(commit(1)).await;
+        let next = store.inner().read(&log, Seq(0), NonZeroU32::MIN).await.unwrap().next;
+        (store, answer, next.0)
+    }
+
+    #[tokio::test]
+    async fn a_crash_before_the_write_leaves_nothing_and_one_after_it_leaves_everything() {
+        for (fault, expected) in [(Fault::CrashBefore, 1), (Fault::CrashAfter, 2), (Fault::DiskFull, 1)] {
+            let (store, answer, next) = written_after(fault).await;
+            assert!(answer.is_err());
+            assert_eq!((next, store.is_stopped(), store.writes()), (expected, true, 2), "{fault:?}");
+            assert!(matches!(store.keep(b"x").await, Err(StoreError::Poisoned(_))), "{fault:?}");
+        }
+        let (store, answer, next) = written_after(Fault::RefusedOnce).await;
+        assert!(answer.is_err() && next == 1 && !store.is_stopped());
+        store.keep(b"x").await.unwrap();
+    }
+}

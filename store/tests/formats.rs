@@ -1,7 +1,5 @@
 //! A saved store of each past format, which must open and read for ever. How it is written today is no concern here.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::fs;
 use std::num::NonZeroU32;
 use std::path::Path;

@@ -204,7 +204,7 @@ impl Engine {
         for entry in self.guarded(self.db.range(part_key(number, from, 0)..part_key(number, end, 0))) {
             let (key, value) = entry.map_err(|error| self.folder.damaged(format!("log {log}: {error}")))?;
             let (place, part) = place_of(&key).ok_or_else(|| damaged(reader.next, "has a malformed key"))?;
-            if part == 0 && reader.parts > 0 {
+            if reader.parts > 0 && place != reader.next {
                 reader.finish().map_err(|what| damaged(reader.next, what))?;
                 if reader.is_full(limit) {
                     return Ok(reader.found);

@@ -332,4 +332,120 @@ mod tests {
     }
 
     crate::contract_suite!(on_disk());
+
+    fn log() -> LogId {
+        LogId::new("run/a").unwrap()
+    }
+
+    async fn with_records(folder: &Path, count: u8) {
+        let store = SledStore::open(folder, &SledOptions::default().ballast_bytes(4096)).unwrap();
+        for n in 0..count {
+            store
+                .commit(Commit { expect: vec![(log(), Seq(n.into()))], append: vec![(log(), vec![Record(vec![n; 5_000])])] })
+                .await
+                .unwrap();
+        }
+    }
+
+    /// Changes the closed tree behind the store's back, and says what the store makes of it.
+    async fn after_tampering(tamper: impl FnOnce(&Engine, &Head) -> ::sled::Batch) -> String {
+        let place = tempfile::tempdir().unwrap();
+        with_records(place.path(), 5).await;
+        let folder = Folder::enter(place.path()).unwrap();
+        {
+            let engine = Engine::open(&folder, &folder.store(), 1024 * 1024).unwrap();
+            let key = layout::head_key(&log());
+            let head = Head::from_value(&key, &engine.get(&key).unwrap().unwrap()).unwrap();
+            engine.apply(tamper(&engine, &head)).unwrap();
+        }
+        let store = SledStore::open(place.path(), &SledOptions::default().ballast_bytes(4096)).unwrap();
+        let verified = store.verify().await.unwrap();
+        match store.read(&log(), Seq(0), NonZeroU32::MAX).await {
+            Err(StoreError::Damaged { what, .. }) => {
+                assert_eq!(verified.damage, std::slice::from_ref(&what), "verifying says what reading says");
+                what
+            }
+            other => panic!("tampering went unnoticed: {other:?}"),
+        }
+    }
+
+    fn rewrite(number: layout::LogNumber, place: Seq, framed: &layout::Framed) -> ::sled::Batch {
+        let mut batch = ::sled::Batch::default();
+        for (part, value) in (0..).zip(framed.to_parts(number, place)) {
+            batch.insert(&layout::part_key(number, place, part), value);
+        }
+        batch
+    }
+
+    #[tokio::test]
+    async fn a_record_with_a_right_checksum_and_another_content_breaks_the_chain_at_its_place() {
+        let what = after_tampering(|engine, head| {
+            let mut found = engine.frames(&log(), head.number, Seq(2), Seq(3), 1).unwrap();
+            let (place, framed) = found.first_mut().unwrap();
+            framed.record.0[4_321] ^= 1;
+            rewrite(head.number, *place, framed)
+        })
+        .await;
+        assert!(what.contains("record 2 of log run/a") && what.contains("chain breaks"), "{what}");
+    }
+
+    #[tokio::test]
+    async fn a_forged_record_with_a_chain_of_its_own_is_noticed_at_the_next_one() {
+        let what = after_tampering(|engine, head| {
+            let before = engine.frames(&log(), head.number, Seq(1), Seq(2), 1).unwrap().remove(0).1;
+            let record = Record(b"forged".to_vec());
+            let chain = crate::chain::chain_after(&before.chain, &record);
+            let mut batch = rewrite(head.number, Seq(2), &layout::Framed { kind: layout::Kind::Appended, chain, record });
+            batch.remove(&layout::part_key(head.number, Seq(2), 1));
+            batch
+        })
+        .await;
+        assert!(what.contains("record 3 of log run/a"), "{what}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_record_or_part_and_a_shortened_log_are_noticed() {
+        for (place, part) in [(0, 0), (2, 0), (2, 1), (4, 0), (4, 1)] {
+            let what = after_tampering(|_, head| {
+                let mut batch = ::sled::Batch::default();
+                batch.remove(&layout::part_key(head.number, Seq(place), part));
+                batch
+            })
+            .await;
+            assert!(what.contains(&format!("record {place} of log run/a")), "{what}");
+        }
+        let what = after_tampering(|_, head| {
+            let key = layout::head_key(&log());
+            let mut batch = ::sled::Batch::default();
+            batch.insert(key.clone(), Head { next: Seq(4), ..*head }.to_value(&key));
+            batch
+        })
+        .await;
+        assert!(what.contains("record 3 of log run/a is the last one"), "{what}");
+    }
+
+    #[tokio::test]
+    async fn a_carry_in_the_middle_of_a_log_is_no_way_around_the_chain() {
+        let what = after_tampering(|engine, head| {
+            let mut framed = engine.frames(&log(), head.number, Seq(2), Seq(3), 1).unwrap().remove(0).1;
+            framed.kind = layout::Kind::Carry;
+            framed.record.0[0] ^= 1;
+            rewrite(head.number, Seq(2), &framed)
+        })
+        .await;
+        assert!(what.contains("record 2 of log run/a stands for others"), "{what}");
+    }
+
+    #[tokio::test]
+    async fn a_blob_file_stops_the_store_because_sled_never_syncs_one() {
+        let place = tempfile::tempdir().unwrap();
+        let store = SledStore::open(place.path(), &SledOptions::default().ballast_bytes(4096)).unwrap();
+        let commit = |n| Commit { expect: vec![(log(), Seq(n))], append: vec![(log(), vec![Record(vec![1])])] };
+        store.commit(commit(0)).await.unwrap();
+        std::fs::write(place.path().join("store/blobs/77"), b"large").unwrap();
+        let refusal = store.commit(commit(1)).await.unwrap_err();
+        assert!(matches!(&refusal, StoreError::Poisoned(why) if why.contains("blob")), "{refusal}");
+        assert!(matches!(store.commit(commit(1)).await, Err(StoreError::Poisoned(_))));
+        assert!(matches!(store.read(&log(), Seq(0), NonZeroU32::MIN).await, Err(StoreError::Poisoned(_))));
+    }
 }

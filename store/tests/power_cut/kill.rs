@@ -51,13 +51,13 @@ fn every_acknowledged_deed_survives_kill_9_and_the_folder_is_free_at_once() {
     }
 }
 
-fn start(job: &Job) -> Child {
+pub(crate) fn start(job: &Job) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "the_recorded_process"]).env(WRITER, job.words());
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-fn wait_for_notes(job: &Job, writer: &mut Child, lines: usize) {
+pub(crate) fn wait_for_notes(job: &Job, writer: &mut Child, lines: usize) {
     for _ in 0..LOOKS_MAX {
         if std::fs::read_to_string(&job.notes).is_ok_and(|notes| notes.lines().count() >= lines) {
             return;

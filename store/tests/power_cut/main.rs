@@ -11,6 +11,7 @@ mod disk;
 mod full_disk;
 mod judge;
 mod kill;
+mod live;
 mod plan;
 mod recording;
 mod syncs;

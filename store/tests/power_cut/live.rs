@@ -1,0 +1,88 @@
+//! The second witness: a real ext4 on a loop device. Its image is copied while a live writer is stopped, which is what a power cut
+//! leaves where the disk kept its order; the copy is mounted, which replays the file system's own journal, and judged.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::chance::Chance;
+use crate::judge::{Progress, Settled, judge};
+use crate::kill::{start, wait_for_notes};
+use crate::writer::Job;
+
+const ROUNDS: u64 = 20;
+
+/// Room of the file system, in mebibytes.
+const IMAGE_MEBIBYTES: u64 = 256;
+
+#[test]
+#[ignore = "mounts loop devices, so it needs root; `cargo xtask torture power-cut` runs it"]
+fn a_copy_of_a_live_ext4_holds_everything_acknowledged() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let mut chance = Chance::new(crate::seed());
+    let place = tempfile::tempdir().unwrap();
+    let mut image = place.path().join("0.img");
+    do_or_die(Command::new("truncate").arg("-s").arg(format!("{IMAGE_MEBIBYTES}M")).arg(&image));
+    do_or_die(Command::new("mkfs.ext4").arg("-q").arg("-F").arg(&image));
+    let mut settled = Settled::default();
+    let mut acknowledged = 0;
+    let rounds = crate::number_from_environment("TORTURE_ROUNDS").map_or(ROUNDS, |rounds| (rounds / 50).clamp(3, 100));
+    for round in 0..rounds {
+        let copy = place.path().join(format!("{}.img", round + 1));
+        let mounted = Mount::of(&image, place.path().join("live"));
+        let job = Job {
+            root: mounted.folder.clone(),
+            notes: place.path().join(format!("notes-{round}")),
+            name: format!("l{round}"),
+            seed: chance.next() >> 16,
+            tasks: 6,
+            sessions: 1,
+            deeds: 1_000,
+        };
+        let mut writer = start(&job);
+        wait_for_notes(&job, &mut writer, 2 + chance.below(150) as usize);
+        do_or_die(Command::new("kill").arg("-STOP").arg(writer.id().to_string()));
+        let notes = std::fs::read_to_string(&job.notes).unwrap();
+        do_or_die(Command::new("cp").arg("--sparse=always").arg(&image).arg(&copy));
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        drop(mounted);
+        std::fs::remove_file(&image).unwrap();
+
+        let mut progress = Progress::new(job.tasks());
+        notes.lines().for_each(|note| progress.hear(note));
+        acknowledged += notes.lines().filter(|note| note.starts_with("ack")).count();
+        let mounted = Mount::of(&copy, place.path().join("copy"));
+        let found = runtime.block_on(judge(&mounted.folder, &settled, &progress));
+        let found = found.unwrap_or_else(|what| panic!("round {round}: {what}"));
+        settled = progress.settle_onto(&settled, found);
+        drop(mounted);
+        image = copy;
+    }
+    eprintln!("live images: {rounds} rounds, {acknowledged} deeds acknowledged before the cuts, none lost");
+    assert!(acknowledged > rounds as usize, "too little was acknowledged: {acknowledged}");
+}
+
+/// A mounted image, unmounted when dropped, also when a check fails.
+struct Mount {
+    folder: PathBuf,
+}
+
+impl Mount {
+    fn of(image: &Path, folder: PathBuf) -> Self {
+        std::fs::create_dir_all(&folder).unwrap();
+        do_or_die(Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(image).arg(&folder));
+        Self { folder }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.folder).status();
+        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking(), "cannot unmount {}", self.folder.display());
+    }
+}
+
+fn do_or_die(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
