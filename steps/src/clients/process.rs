@@ -187,9 +187,8 @@ async fn run(cx: &ReadContext, launch: Launch<'_>, mark: &str) -> Result<Ran, No
     let child = command.spawn().map_err(|error| not_started(format!("{error} (started through {WRAPPER})")))?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let mut running = Running { child, group };
-    let longest = launch.secret_env.values().map(|secret| secret.reveal().len()).max().unwrap_or(0);
-    let stdout = running.child.stdout.take().map(|pipe| Listener::new(pipe, longest));
-    let stderr = running.child.stderr.take().map(|pipe| Listener::new(pipe, longest));
+    let stdout = running.child.stdout.take().map(Listener::new);
+    let stderr = running.child.stderr.take().map(Listener::new);
 
     // Told to end a little before the deadline, so that a program that can clean up does.
     let limit = cx.time_left().saturating_sub(MARGIN);
@@ -247,13 +246,10 @@ struct Tail {
 struct Listener {
     tail: Arc<Mutex<Tail>>,
     task: JoinHandle<()>,
-    keep: usize,
 }
 
 impl Listener {
-    /// A secret cut in half by the limit could not be recognised, so that much more is kept until secrets are taken out.
-    fn new(mut pipe: impl AsyncRead + Unpin + Send + 'static, secret_bytes: usize) -> Self {
-        let keep = OUTPUT_BYTES_MAX + secret_bytes;
+    fn new(mut pipe: impl AsyncRead + Unpin + Send + 'static) -> Self {
         let tail = Arc::new(Mutex::new(Tail::default()));
         let shared = Arc::clone(&tail);
         let task = tokio::spawn(async move {
@@ -262,14 +258,14 @@ impl Listener {
                 let mut tail = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 tail.bytes_total += length as u64;
                 tail.kept.extend_from_slice(&buffer[..length]);
-                let surplus = tail.kept.len().saturating_sub(keep);
+                let surplus = tail.kept.len().saturating_sub(OUTPUT_BYTES_MAX);
                 // Not at every read: moving 64 KiB for each line of a chatty program would be quadratic.
-                if surplus > keep {
+                if surplus > OUTPUT_BYTES_MAX {
                     tail.kept.drain(..surplus);
                 }
             }
         });
-        Self { tail, task, keep }
+        Self { tail, task }
     }
 
     /// What was said, once the program has ended.
@@ -278,10 +274,20 @@ impl Listener {
             self.task.abort();
         }
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = &tail.kept[tail.kept.len().saturating_sub(self.keep)..];
+        let mut kept = &tail.kept[tail.kept.len().saturating_sub(OUTPUT_BYTES_MAX)..];
+        if (kept.len() as u64) < tail.bytes_total {
+            kept = without_cut_secret(kept, secrets);
+        }
         let text = without_secrets(&String::from_utf8_lossy(kept), secrets);
         Said { text: last_part(&text, OUTPUT_BYTES_MAX).to_owned(), bytes_total: tail.bytes_total }
     }
+}
+
+/// Output whose beginning was cut away may begin inside a secret: that end of it goes too.
+fn without_cut_secret<'a>(kept: &'a [u8], secrets: &[&str]) -> &'a [u8] {
+    let ends = secrets.iter().flat_map(|secret| (1..secret.len()).map(|from| &secret.as_bytes()[from..]));
+    let longest = ends.filter(|end| kept.starts_with(end)).map(<[u8]>::len).max().unwrap_or(0);
+    &kept[longest..]
 }
 
 /// The text with every secret, and every line of a secret that is long enough to tell, replaced.

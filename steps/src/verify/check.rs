@@ -9,6 +9,7 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::path;
+use super::sql::SqlCheck;
 use crate::clients::http::{self, Body, Hosts};
 use crate::clients::tcp;
 
@@ -18,6 +19,8 @@ use crate::clients::tcp;
 pub enum Check {
     /// A web address answers as wanted.
     Http(HttpCheck),
+    /// A query answers as wanted.
+    Sql(SqlCheck),
     /// A port accepts connections.
     Tcp(TcpCheck),
     /// Every authoritative server of a record serves a target.
@@ -94,7 +97,7 @@ pub struct DnsCheck {
     pub consecutive: u32,
 }
 
-fn once() -> u32 {
+pub(super) fn once() -> u32 {
     1
 }
 
@@ -107,6 +110,7 @@ impl Check {
     pub(super) fn resources(&self) -> Vec<String> {
         match self {
             Self::Http(check) => check.through.iter().cloned().collect(),
+            Self::Sql(check) => check.resources(),
             Self::Tcp(check) => check.through.iter().cloned().collect(),
             Self::Dns(check) => vec![check.record.clone()],
         }
@@ -115,6 +119,7 @@ impl Check {
     pub(super) fn consecutive(&self) -> u32 {
         match self {
             Self::Http(check) => check.consecutive,
+            Self::Sql(check) => check.consecutive,
             Self::Tcp(check) => check.consecutive,
             Self::Dns(check) => check.consecutive,
         }
@@ -123,6 +128,7 @@ impl Check {
     fn latency_max(&self) -> Option<Period> {
         match self {
             Self::Http(check) => check.latency_max,
+            Self::Sql(check) => check.latency_max,
             Self::Tcp(check) => check.latency_max,
             Self::Dns(_) => None,
         }
@@ -143,6 +149,7 @@ impl Check {
                 http::address(&check.url)?;
                 check.through.as_deref().map_or(Ok(()), |record| path::usable(cx, record))
             }
+            Self::Sql(check) => check.prepare(cx),
             Self::Tcp(check) => match (&check.host, &check.through) {
                 (Some(_), None) => Ok(()),
                 (None, Some(record)) => path::usable(cx, record),
@@ -156,6 +163,7 @@ impl Check {
     pub(super) async fn make(&self, cx: &ReadContext) -> Result<String, String> {
         match self {
             Self::Http(check) => check.make(cx).await,
+            Self::Sql(check) => check.make(cx).await,
             Self::Tcp(check) => check.make(cx).await,
             Self::Dns(check) => check.make(cx).await,
         }
@@ -212,6 +220,10 @@ impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Http(check) => write!(f, "{} answers {}{}", check.url, check.status, Times(check.consecutive)),
+            Self::Sql(check) => {
+                let place = check.node.as_deref().or(check.through.as_deref()).unwrap_or("nothing");
+                write!(f, "{:?} at {} through {place} answers as wanted{}", check.query, check.db, Times(check.consecutive))
+            }
             Self::Tcp(check) => {
                 let place = check.host.as_deref().or(check.through.as_deref()).unwrap_or("nothing");
                 write!(f, "{place} accepts connections on port {}{}", check.port, Times(check.consecutive))

@@ -2,6 +2,7 @@
 
 mod check;
 mod path;
+mod sql;
 mod streak;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 pub use check::{Check, DnsCheck, HttpCheck, Statuses, TcpCheck};
+pub use sql::SqlCheck;
 use streak::Streak;
 
 /// Makes checks from outside, again and again, until all of them pass often enough in a row, and states since when.

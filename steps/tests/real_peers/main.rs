@@ -1,0 +1,8 @@
+//! Step types against real peers, in one program so that it is linked once. Each module is about one step type.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod command;
+mod dns_update;
+mod stage;
+mod verify;
+mod wait;
