@@ -3,8 +3,10 @@
 //!
 //! [`judge`] is the only place where figures are made. [`text`], [`json`], [`html`], [`graph`] and [`timeline_svg`] show them.
 
+mod html;
 mod judge;
 mod marks;
+mod picture;
 mod report;
 #[cfg(test)]
 mod shown;
@@ -13,7 +15,10 @@ mod tale;
 mod text;
 mod words;
 
+pub use html::html;
 pub use judge::{JudgeError, judge};
+pub use picture::graph;
+pub use picture::timeline::timeline_svg;
 pub use report::{
     Actuals, Answer, Approval, ApprovalEnd, Band, Clock, Decision, Digests, Doing, ExpectedLoss, Figure, LeftBehind, Level, Met, Moment,
     Notice, ObjectiveSeconds, OutageBegan, Part, Person, REPORT_FORMAT, Rehearsal, Report, Resume, Rpa, Seen, Segment, Standing,

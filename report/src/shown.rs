@@ -2,10 +2,13 @@
 
 use crate::judge::tests::{failed_night, held_night, lossy_night, resumed_night, undone_night};
 use crate::report::Report;
-use crate::tale::{Tale, good_night, id, loss, ms, orders, outage_began, until_fenced};
+use crate::tale::{Tale, clients_follow, good_night, id, loss, ms, not_before, orders, outage_began, plan, restored, step, until_fenced};
 use crate::{Colour, json, text};
+use lifeboat_engine::measure::Measure;
+use lifeboat_runbooks::names::Effect;
+use lifeboat_runbooks::plan::Return;
 
-fn nights() -> Vec<(&'static str, Tale)> {
+pub(crate) fn nights() -> Vec<(&'static str, Tale)> {
     vec![
         ("good", good_night()),
         ("lossy", lossy_night()),
@@ -27,6 +30,7 @@ fn nights() -> Vec<(&'static str, Tale)> {
                 })
                 .held(),
         ),
+        ("region", region_night()),
         ("admitted", Tale::begins(orders("failover"), 7_000)),
         (
             "asking",
@@ -46,6 +50,96 @@ fn nights() -> Vec<(&'static str, Tale)> {
                 .yes("accept", "bob", "go"),
         ),
     ]
+}
+
+/// A wider plan: two databases side by side, a retry, a wait for people on one branch, clean-up, and a promise narrowly kept.
+fn region_night() -> Tale {
+    let mut promote_orders = step("promote_orders", "promote-db", &["fence_orders"], Some(("orders-db", Effect::Destroy)));
+    promote_orders.point_of_no_return = Return::NoReturn;
+    let mut promote_users = step("promote_users", "promote-db", &["fence_users"], Some(("users-db", Effect::Destroy)));
+    promote_users.point_of_no_return = Return::NoReturn;
+    let mut region = plan(
+        "failover",
+        vec![
+            step("loss", "measure-rpo", &[], Some(("orders-db", Effect::Read))),
+            step("accept", "approval", &["loss"], None),
+            step("drain", "command", &[], Some(("queue", Effect::Change))),
+            step("fence_orders", "fence-db", &["accept"], Some(("orders-db", Effect::Change))),
+            step("fence_users", "fence-db", &["accept"], Some(("users-db", Effect::Change))),
+            promote_orders,
+            promote_users,
+            step("scale_up", "command", &["accept"], Some(("cluster", Effect::Change))),
+            step("dns_orders", "update-dns", &["promote_orders", "scale_up"], Some(("orders-dns", Effect::Change))),
+            step("dns_users", "update-dns", &["promote_users", "scale_up"], Some(("users-dns", Effect::Change))),
+            step("verify", "verify", &["dns_orders", "dns_users", "drain"], None),
+        ],
+    );
+    region.title = "Leave us-east-1".to_owned();
+    region.finally = vec![step("announce", "command", &[], None)];
+    region.objectives.rto_ms = Some(60_000);
+    Tale::begins(region, 9_000)
+        .at(9_050)
+        .starts("loss", 1)
+        .starts("drain", 1)
+        .at(9_800)
+        .done("loss", vec![outage_began(0, 240), Measure::ExpectedLoss(loss("orders-db", "exact-lsn", Some(0.0), Some(0.2), Some(4096)))])
+        .asks("accept", 1, serde_json::json!({ "orders-db": "0-0.2 s", "users-db": "0-1.1 s" }), 609_800)
+        .at(21_400)
+        .yes("accept", "bob", "both are within a second, go")
+        .at(21_420)
+        .starts("fence_orders", 1)
+        .starts("fence_users", 1)
+        .starts("scale_up", 1)
+        .at(23_100)
+        .done("fence_users", vec![Measure::Fenced { at: ms(23_000) }])
+        .starts("promote_users", 1)
+        .at(24_600)
+        .done("fence_orders", vec![Measure::Fenced { at: ms(24_500) }])
+        .starts("promote_orders", 1)
+        .at(25_900)
+        .done(
+            "promote_users",
+            vec![
+                Measure::PromoteSent { at: ms(23_200) },
+                Measure::Writable { at: ms(25_800) },
+                Measure::Loss(loss("users-db", "heartbeat", Some(0.0), Some(1.1), None)),
+            ],
+        )
+        .at(26_900)
+        .done(
+            "promote_orders",
+            vec![
+                Measure::PromoteSent { at: ms(24_700) },
+                Measure::Writable { at: ms(26_800) },
+                Measure::Loss(loss("orders-db", "exact-lsn", Some(0.0), Some(0.12), Some(4096))),
+            ],
+        )
+        .at(30_000)
+        .done("drain", vec![])
+        .at(31_000)
+        .done("scale_up", vec![])
+        .starts("dns_orders", 1)
+        .starts("dns_users", 1)
+        .at(31_900)
+        .done("dns_orders", vec![not_before(31_600), clients_follow(36_500)])
+        .at(32_000)
+        .fails("dns_users", "SERVFAIL from ns2", Some(34_000))
+        .at(34_000)
+        .starts("dns_users", 2)
+        .at(34_700)
+        .done("dns_users", vec![not_before(34_400), clients_follow(39_400)])
+        .starts("verify", 1)
+        .at(43_000)
+        .done("verify", vec![restored(36_000), Measure::Verified { at: ms(42_900) }])
+        .tell(lifeboat_engine::Event::FinalisingStarted)
+        .at(43_010)
+        .starts("announce", 1)
+        .at(44_000)
+        .done("announce", vec![])
+        .tell(lifeboat_engine::Event::RunEnded {
+            outcome: lifeboat_engine::journal::Outcome::Succeeded,
+            why: "every step is done".to_owned(),
+        })
 }
 
 #[test]
@@ -121,7 +215,7 @@ fn the_promised_json_fields_are_there() {
 }
 
 /// What names, evidence, comments and reasons may hold.
-const HOSTILE: &[&str] = &[
+pub(crate) const HOSTILE: &[&str] = &[
     "</script><script>alert(1)</script>",
     "\"><img src=x onerror=alert(1)>",
     "' onmouseover='alert(1)",
@@ -196,5 +290,18 @@ fn nothing_foreign_paints_on_a_terminal() {
                 || *c >= '\u{e0000}'
         });
         assert_eq!(bad, None, "{evil:?} in\n{shown}");
+    }
+}
+
+/// Writes pages to look at: `LIFEBOAT_LOOK=DIR cargo test -p lifeboat-report look -- --ignored`.
+#[test]
+#[ignore = "writes files for people to look at"]
+fn look() {
+    let Some(folder) = option_env!("LIFEBOAT_LOOK") else { return };
+    for (name, tale) in nights() {
+        let report = tale.report();
+        std::fs::write(format!("{folder}/{name}.html"), crate::html(&report, &tale.plan)).unwrap();
+        std::fs::write(format!("{folder}/{name}-timeline.svg"), crate::timeline_svg(&report)).unwrap();
+        std::fs::write(format!("{folder}/{name}-plan.svg"), crate::graph::svg(&tale.plan, None)).unwrap();
     }
 }
