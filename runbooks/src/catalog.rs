@@ -11,6 +11,9 @@ pub const RESOURCE_KEY: &str = "x-lifeboat-resource";
 /// Key in a parameter's JSON Schema: the value names a node of the resource in this sibling field.
 pub const NODE_OF_KEY: &str = "x-lifeboat-node-of";
 
+/// Key in a parameter's JSON Schema beside `pattern`: the pattern in words, for help ("use lower-case letters and digits").
+pub const FORM_KEY: &str = "x-lifeboat-form";
+
 /// A step's grip on a resource: follows from its parameters alone, and gives locks, drill guard, region check and preview.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Touch {

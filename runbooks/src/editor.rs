@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, FORM_KEY};
 use crate::names::STEP_ID_BYTES_MAX;
 
 /// JSON Schema (draft 2020-12) of a runbook file: `with` follows `type`.
@@ -96,7 +96,7 @@ pub(crate) fn structure() -> Value {
         "required": ["lifeboat", "name", "steps"],
         "properties": {
             "lifeboat": { "enum": ["v1"], "description": "Version of the language." },
-            "name": { "type": "string", "pattern": "^[a-z][a-z0-9-]{0,62}$", "description": "Name for commands, reports and the journal: lower-case letters, digits and -." },
+            "name": { "type": "string", "pattern": "^[a-z][a-z0-9-]{0,62}$", FORM_KEY: "lower-case letters, digits and -, a letter first", "description": "Name for commands, reports and the journal: lower-case letters, digits and -." },
             "title": { "type": "string", "minLength": 1, "maxLength": 200, "description": "What people call it." },
             "description": { "type": "string", "description": "What it is for." },
             "owner": { "type": "string", "minLength": 1, "maxLength": 200, "description": "Who answers for it." },
@@ -109,7 +109,7 @@ pub(crate) fn structure() -> Value {
             },
             "modes": {
                 "type": "array", "minItems": 1, "maxItems": 20, "description": "Ways it can run. `drill` is reserved for rehearsals; the others are yours. Left out: `run`.",
-                "items": { "type": "string", "pattern": "^[a-z][a-z0-9-]{0,30}$" },
+                "items": { "type": "string", "pattern": "^[a-z][a-z0-9-]{0,30}$", FORM_KEY: "lower-case letters, digits and -, a letter first" },
             },
             "inputs": {
                 "type": "object", "description": "Values given when a run is started.",
@@ -128,7 +128,7 @@ pub(crate) fn structure() -> Value {
                 "items": {
                     "type": "object", "additionalProperties": false, "required": ["id"],
                     "properties": {
-                        "id": { "type": "string", "pattern": "^[a-z][a-z0-9-]{0,62}$", "description": "Name of the trigger, unique in the runbook." },
+                        "id": { "type": "string", "pattern": "^[a-z][a-z0-9-]{0,62}$", FORM_KEY: "lower-case letters, digits and -, a letter first", "description": "Name of the trigger, unique in the runbook." },
                         "health": {
                             "type": "object", "additionalProperties": false, "required": ["monitor", "mode"], "description": "A monitor finds something down.",
                             "properties": { "monitor": { "type": "string", "minLength": 1, "description": "The monitor in the inventory." }, "mode": mode },
@@ -136,7 +136,7 @@ pub(crate) fn structure() -> Value {
                         "telegram": {
                             "type": "object", "additionalProperties": false, "required": ["command", "mode", "roles"], "description": "Somebody asks in a chat.",
                             "properties": {
-                                "command": { "type": "string", "pattern": "^[a-z][a-z0-9_]{0,31}$", "description": "The word that is typed." },
+                                "command": { "type": "string", "pattern": "^[a-z][a-z0-9_]{0,31}$", FORM_KEY: "lower-case letters, digits and _, a letter first", "description": "The word that is typed." },
                                 "mode": mode,
                                 "roles": { "type": "array", "minItems": 1, "items": { "type": "string" }, "description": "Who may." },
                             },
@@ -172,7 +172,7 @@ fn step(period: &dyn Fn(&str) -> Value) -> Value {
     json!({
         "type": "object", "additionalProperties": false, "required": ["id", "type"],
         "properties": {
-            "id": { "type": "string", "pattern": format!("^[a-z][a-z0-9_]{{0,{}}}$", STEP_ID_BYTES_MAX - 1), "description": "Name of the step: lower-case letters, digits and _." },
+            "id": { "type": "string", "pattern": format!("^[a-z][a-z0-9_]{{0,{}}}$", STEP_ID_BYTES_MAX - 1), FORM_KEY: "lower-case letters, digits and _, a letter first", "description": "Name of the step: lower-case letters, digits and _." },
             "type": { "type": "string", "description": "What the step does." },
             "description": { "type": "string", "description": "What it is for." },
             "with": { "description": "Parameters of the step type. Values may hold ${{ }}." },

@@ -1,7 +1,7 @@
 //! Text to the author's form. The structure is checked against the file's schema, then read leniently: what is missing or wrong was
 //! reported already. What needs a catalog or an inventory is in `rules`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -42,7 +42,9 @@ pub fn parse(source: &Source) -> (Option<Runbook>, Vec<Diagnostic>) {
     let mut checker = Checker::new(Templates::AreText);
     checker.check(&root, &shape, &Place { name: "the runbook".to_owned(), ..Place::root(&root) });
     problems.append(&mut checker.problems);
-    let mut reader = Reader { source, problems, lines: Lines::default() };
+    let ids =
+        ["steps", "finally"].iter().filter_map(|key| root.get(key)).flat_map(Node::items).filter_map(|step| text(step.get("id"))).collect();
+    let mut reader = Reader { source, problems, lines: Lines::default(), ids };
     let runbook = reader.runbook(&root);
     let mut problems = reader.problems;
     tidy(&mut problems);
@@ -73,6 +75,8 @@ struct Reader<'a> {
     source: &'a Source,
     problems: Vec<Diagnostic>,
     lines: Lines,
+    /// Every id of the file, so that none is proposed that is taken.
+    ids: HashSet<String>,
 }
 
 impl Reader<'_> {
@@ -266,6 +270,7 @@ impl Reader<'_> {
             self.problems.retain(|problem| problem.code != codes::BAD_FORM || problem.span != name.span);
             let why = name_problem(&name.value, "a step").unwrap_or_else(|| format!("`{}` is no step id", name.value));
             let help = match suggested_id(&name.value) {
+                Some(better) if self.ids.contains(&better) => format!("`{better}` is taken; choose another lower-case name"),
                 Some(better) => format!("write `{better}`"),
                 None => "use a lower-case letter, then letters, digits and _ (63 at most)".to_owned(),
             };

@@ -70,7 +70,10 @@ fn one(source: &Source, lines: &Lines, diagnostic: &Diagnostic, renderer: &Rende
     let (line, column) = lines.position(&source.text, diagnostic.span.start);
     let span = lines.of_one_line(&source.text, diagnostic.span);
     let shown = &source.text[span.line.start..span.line.end];
-    let report = if shown.trim().is_empty() || shown.len() > LINE_BYTES_MAX {
+    let report = if diagnostic.span == Span::default() {
+        // The whole file, or what was asked of it: no line is to blame.
+        title.element(Origin::path(name))
+    } else if shown.trim().is_empty() || shown.len() > LINE_BYTES_MAX {
         title.element(Origin::path(name).line(line).char_column(column))
     } else {
         let mark = AnnotationKind::Primary.span(span.from..span.to);

@@ -15,8 +15,10 @@ pub(crate) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>)
             continue;
         }
         let distance = strsim::damerau_levenshtein(&wanted, &plain(name));
-        let allowed = (wrong.chars().count().max(name.chars().count()) / 3).max(1);
-        if distance <= allowed && best.is_none_or(|(least, _)| distance < least) {
+        let (wrong_letters, letters) = (wrong.chars().count(), name.chars().count());
+        let allowed = (wrong_letters.max(letters) / 3).max(1);
+        // Something must be left of the name: `c` is no slip for `a`.
+        if distance <= allowed && distance < wrong_letters.min(letters) && best.is_none_or(|(least, _)| distance < least) {
             best = Some((distance, name));
         }
     }
@@ -54,5 +56,7 @@ mod tests {
         assert_eq!(nearest("timout", known), Some("timeout"));
         assert_eq!(nearest("updaet-dns", known), Some("update-dns"));
         assert_eq!(nearest("xyz", known), None);
+        assert_eq!(nearest("c", ["a", "b"]), None);
+        assert_eq!(nearest("t0", ["to"]), Some("to"));
     }
 }

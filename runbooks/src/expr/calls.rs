@@ -174,9 +174,9 @@ fn quoting(a: &Ty, b: &Ty) -> Option<String> {
 
 fn arithmetic(checker: &mut Checker<'_>, expr: &IdedExpr, operator: &str, left: &IdedExpr, right: &IdedExpr, known: &Facts) -> Ty {
     let sign = operator.trim_matches('_');
-    if let (operators::SUBSTRACT, Some(step), Expr::Ident(rest)) =
-        (operator, facts::path(left).and_then(|path| path.strip_prefix("steps.").map(str::to_owned)), &right.expr)
-        && !step.contains('.')
+    if let (operators::SUBSTRACT, Some(step), Some(rest)) = (operator, facts::path(left), facts::path(right))
+        && let Some(step) = step.strip_prefix("steps.").filter(|step| !step.contains('.'))
+        && let Some(rest) = rest.split('.').next().filter(|rest| checker.is_unknown(rest))
     {
         let message = format!("`steps.{step}-{rest}` is read as a subtraction");
         return checker.report(
@@ -234,13 +234,14 @@ fn contained(checker: &mut Checker<'_>, expr: &IdedExpr, item: &IdedExpr, contai
         (Ty::Text(Some(words)), Ty::List(items)) => {
             if let Ty::Text(Some(known)) = &**items {
                 if !words.iter().any(|word| known.contains(word)) {
-                    let values: Vec<&str> = known.iter().map(String::as_str).collect();
-                    checker.report(
-                        codes::NEVER_EQUAL,
-                        expr,
-                        format!("{:?} is never in this list", words[0]),
-                        suggest::instead(&words[0], &values),
-                    );
+                    let (values, word) = if words.len() > known.len() { (words, &known[0]) } else { (known, &words[0]) };
+                    let message = if words.len() > known.len() {
+                        format!("what stands before `in` is never {word:?}")
+                    } else {
+                        format!("{word:?} is never in this list")
+                    };
+                    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                    checker.report(codes::NEVER_EQUAL, expr, message, suggest::instead(word, &values));
                 }
             } else if !items.is_text() && !matches!(**items, Ty::Any | Ty::Never | Ty::Reported) {
                 checker.report(codes::NEVER_EQUAL, expr, format!("a text is never in this list: each item is {}", items.words()), None);
@@ -329,7 +330,10 @@ fn function(checker: &mut Checker<'_>, expr: &IdedExpr, name: &str, arguments: &
         ("duration", Ty::Period) => Ty::Length,
         ("duration", Ty::Text(Some(words))) => match words.iter().find_map(|word| Period::parse(word).err()) {
             None => Ty::Length,
-            Some(why) => checker.report(codes::BAD_DURATION, &arguments[0], why, None),
+            Some(why) => {
+                let (why, help) = why.split_once("; ").unwrap_or((&why, ""));
+                checker.report(codes::BAD_DURATION, &arguments[0], why.to_owned(), Some(help.to_owned()))
+            }
         },
         ("duration", Ty::Text(None)) => checker.report(
             codes::EXPRESSION_TYPES,

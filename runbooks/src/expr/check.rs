@@ -99,6 +99,11 @@ impl Checker<'_> {
         }
     }
 
+    /// Whether nothing has this name.
+    pub(super) fn is_unknown(&self, name: &str) -> bool {
+        !matches!(name, "mode" | "inputs" | "steps") && !self.variables.iter().any(|(variable, _)| variable == name)
+    }
+
     fn name(&mut self, expr: &IdedExpr, name: &str) -> Ty {
         if let Some((_, ty)) = self.variables.iter().rev().find(|(variable, _)| variable == name) {
             return ty.clone();

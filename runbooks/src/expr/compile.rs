@@ -98,8 +98,10 @@ fn syntax_problem(text: &str, errors: &cel::ParseErrors) -> Problem {
     let at = (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     let help = single_equals(text).then_some("write == to compare");
     let message = first.msg.split(" expecting ").next().unwrap_or_default();
-    let message =
-        message.strip_prefix("Syntax error: ").unwrap_or(message).trim().replace("'<EOF>'", "the end").replace("<EOF>", "the end");
+    let message = match message.strip_prefix("Syntax error: ").unwrap_or(message).trim() {
+        "mismatched input '<EOF>'" | "no viable alternative at input '<EOF>'" => "it ends too early".to_owned(),
+        other => other.replace("'<EOF>'", "the end").replace("<EOF>", "the end"),
+    };
     Problem { at, message: format!("this is no expression: {message}"), help }
 }
 

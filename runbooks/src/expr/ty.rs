@@ -147,7 +147,10 @@ impl Ty {
             }
             (Self::Text(Some(words)), Kind::Duration) => match words.iter().find_map(|word| Period::parse(word).err()) {
                 None => Ok(()),
-                Some(why) => Err((why, None)),
+                Some(why) => {
+                    let (why, help) = why.split_once("; ").unwrap_or((&why, ""));
+                    Err((why.to_owned(), Some(help.to_owned())))
+                }
             },
             (Self::Text(None), Kind::Duration) => {
                 wrong(Some("declare the input with `type: duration`, or use an output that is a length of time".to_owned()))

@@ -216,7 +216,7 @@ impl<'n, 's> Checker<'n, 's> {
         if let Some(words) = &rules.one_of {
             if !words.iter().any(|word| word == text) {
                 let known: Vec<&str> = words.iter().map(String::as_str).collect();
-                let message = shortened(&format!("{text:?} is none of the values of {}", place.name));
+                let message = shortened(&format!("{} cannot be {text:?}", place.name));
                 self.report(codes::NOT_ONE_OF, node.span, message, suggest::instead(text, &known));
             }
             return;
@@ -238,8 +238,13 @@ impl<'n, 's> Checker<'n, 's> {
                 .as_ref()
                 .is_none_or(|regex| regex.is_match(text));
             if !fits {
-                let message = shortened(&format!("{text:?} does not have the form of {}", place.name));
-                self.report(codes::BAD_FORM, node.span, message, Some(format!("it must match `{pattern}`")));
+                let message = if text.is_empty() {
+                    format!("{} is empty", place.name)
+                } else {
+                    shortened(&format!("{} cannot be {text:?}", place.name))
+                };
+                let help = rules.form.as_ref().map_or_else(|| format!("it must match `{pattern}`"), |form| format!("use {form}"));
+                self.report(codes::BAD_FORM, node.span, message, Some(help));
             }
         }
     }
@@ -262,7 +267,9 @@ impl<'n, 's> Checker<'n, 's> {
         let plain = node.scalar().filter(|scalar| scalar.style == Style::Plain);
         let help = match (&shape.kind, plain) {
             (Kind::Text(_), Some(scalar)) => Some(format!("quote it: \"{}\"", scalar.text)),
-            (Kind::Duration, Some(scalar)) if scalar.value.is_number() => Some(format!("add the unit, for example {}s", scalar.text)),
+            (Kind::Duration, Some(scalar)) if scalar.value.is_number() => {
+                Some(format!("add the unit, for example {}s", if scalar.text == "0" { "30" } else { &scalar.text }))
+            }
             (Kind::List { .. }, Some(scalar)) => Some(format!("write it as a list: [{}]", scalar.text)),
             _ => None,
         };
@@ -319,7 +326,12 @@ impl Place {
     /// An item of a list.
     pub(crate) fn item(&self, index: usize, item: &Node) -> Self {
         let head = item.entries().first().map_or(item.span, |entry| entry.key_span);
-        let name = if self.name.starts_with("an item of") { self.name.clone() } else { format!("an item of {}", self.name) };
+        let name = match self.name.as_str() {
+            "`steps`" | "`finally`" => "a step".to_owned(),
+            "`triggers`" => "a trigger".to_owned(),
+            name if name.starts_with("an item of") => name.to_owned(),
+            name => format!("an item of {name}"),
+        };
         Self { pointer: format!("{}/{index}", self.pointer), name, head }
     }
 }

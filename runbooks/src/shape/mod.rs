@@ -59,6 +59,8 @@ pub(crate) struct Limits<T> {
 pub(crate) struct TextRules {
     pub one_of: Option<Vec<String>>,
     pub pattern: Option<String>,
+    /// The pattern in words.
+    pub form: Option<String>,
     pub length: Limits<u64>,
 }
 

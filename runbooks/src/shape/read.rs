@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::{Field, Kind, Limits, Object, Presence, Shape, TextRules};
-use crate::catalog::{NODE_OF_KEY, RESOURCE_KEY};
+use crate::catalog::{FORM_KEY, NODE_OF_KEY, RESOURCE_KEY};
 
 /// Schemas nest as deep as the values they describe; recursive ones are cut here.
 const DEPTH_MAX: usize = 24;
@@ -77,6 +77,7 @@ impl Reader<'_> {
             "string" => Kind::Text(TextRules {
                 one_of: None,
                 pattern: keys.get("pattern").and_then(Value::as_str).map(str::to_owned),
+                form: keys.get(FORM_KEY).and_then(Value::as_str).map(str::to_owned),
                 length: count("minLength", "maxLength"),
             }),
             "array" => {
