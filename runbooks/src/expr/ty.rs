@@ -58,7 +58,9 @@ impl Ty {
                 let fields = object.fields.iter().map(|(name, field)| {
                     // Null is dropped from objects, so a nullable field is one that may be absent.
                     let present = Shape { nullable: false, ..field.shape.clone() };
-                    (name.clone(), (Self::of(&present), field.presence))
+                    // A value of undeclared type may be null as well.
+                    let presence = if matches!(present.kind, Kind::Any) { Presence::Optional } else { field.presence };
+                    (name.clone(), (Self::of(&present), presence))
                 });
                 Self::Object(Arc::new(ObjectTy { fields: fields.collect(), rest: object.rest.as_deref().map(Self::of) }))
             }
