@@ -1,2 +1,58 @@
-//! The lifeboat binary.
-fn main() {}
+//! The `lifeboat` binary: reads arguments, wires the real parts together, calls one command. Nothing else.
+
+mod args;
+mod commands;
+mod desk;
+mod exit;
+mod render;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+use exit::{Exit, Trouble};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are answers, not errors; clap prints both to the right place.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.code() } else { Exit::Done.code() };
+        }
+    };
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        return Trouble::engine("the TLS provider could not be installed").tell();
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Trouble::engine(format!("threads could not be started: {error}")).tell(),
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(exit) => exit.code(),
+        Err(trouble) => trouble.tell(),
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<Exit, Trouble> {
+    let global = arguments.global;
+    match arguments.command {
+        Command::Check(a) => commands::check::run(&global, &a),
+        Command::Plan(a) => commands::plan::run(&global, &a).await,
+        Command::Run(a) => commands::run::run(&global, &a).await,
+        Command::Resume(a) => commands::resume::run(&global, &a).await,
+        Command::Runs(a) => commands::runs::run(&global, &a).await,
+        Command::Status(a) => commands::status::run(&global, &a).await,
+        Command::Report(a) => commands::report::run(&global, &a).await,
+        Command::Approve(a) => commands::answer::approve(&global, &a).await,
+        Command::Deny(a) => commands::answer::deny(&global, &a).await,
+        Command::Resolve(a) => commands::resolve::run(&global, &a).await,
+        Command::Cancel(a) => commands::cancel::run(&global, &a).await,
+        Command::Graph(a) => commands::graph::run(&global, &a),
+        Command::Steps(a) => commands::steps::run(&a),
+        Command::Schema(a) => commands::schema::run(&a),
+        Command::Heartbeat(a) => commands::heartbeat::run(&global, &a).await,
+    }
+}

@@ -234,7 +234,7 @@ pub(crate) struct Missing {
 }
 
 impl Missing {
-    pub(crate) fn new(name: &str) -> Arc<dyn StepType> {
+    pub(crate) fn named(name: &str) -> Arc<dyn StepType> {
         let info = StepTypeInfo {
             name: "missing",
             version: 0,

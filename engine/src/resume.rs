@@ -63,9 +63,8 @@ pub async fn claim(ports: &Ports, owner: &OwnerId, id: &RunId) -> Result<Loaded,
     loaded.run.apply(&entry).map_err(|error| ResumeError::Claim { run: id.clone(), why: error.to_string() })?;
     let log = run_log(id)?;
     let commit = Commit { expect: vec![(log.clone(), loaded.next)], append: vec![(log, vec![Record(bytes)])] };
-    ports.store.commit(commit).await.map_err(|error| match error {
-        StoreError::Conflict { .. } => ResumeError::Overtaken(id.clone()),
-        other => ResumeError::Store(other),
+    ports.store.commit(commit).await.map_err(|error| {
+        if matches!(error, StoreError::Conflict { .. }) { ResumeError::Overtaken(id.clone()) } else { ResumeError::Store(error) }
     })?;
     loaded.next = Seq(loaded.next.0 + 1);
     loaded.entries.push(entry);

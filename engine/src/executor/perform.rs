@@ -80,7 +80,7 @@ impl Executor {
         let record = self.run.steps.get(&step.id);
         let attempts = record.map_or(0, |record| record.attempts);
         let step_type: Arc<dyn StepType> =
-            self.ports.registry.step(&step.step_type).cloned().unwrap_or_else(|| Missing::new(&step.step_type));
+            self.ports.registry.step(&step.step_type).cloned().unwrap_or_else(|| Missing::named(&step.step_type));
         Call {
             step: step.id.clone(),
             step_type,

@@ -36,9 +36,12 @@ impl Executor {
                 commit.append.extend(admission::closing(&self.run)?);
             }
             let count = self.pending.len() as u64;
-            self.ports.store.commit(commit).await.map_err(|error| match error {
-                StoreError::Conflict { .. } => ExecutorError::Overtaken(self.run.id.clone()),
-                other => ExecutorError::Store(other),
+            self.ports.store.commit(commit).await.map_err(|error| {
+                if matches!(error, StoreError::Conflict { .. }) {
+                    ExecutorError::Overtaken(self.run.id.clone())
+                } else {
+                    ExecutorError::Store(error)
+                }
             })?;
             self.next = Seq(self.next.0 + count);
             for entry in self.pending.drain(..) {

@@ -1,0 +1,281 @@
+//! Arguments of every command. The doc comments are the `--help` texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs disaster-recovery runbooks: durable, measured, honest.
+///
+/// Exit codes: 0 done; 1 the run failed, was undone or was cancelled; 2 bad usage or an invalid runbook; 3 refused before anything
+/// was changed; 4 waiting for a person; 5 the engine itself failed.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// The inventory: resources, people, policies
+    #[arg(long, global = true, default_value = "lifeboat.yaml", env = "LIFEBOAT_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The data folder: journals of runs. One process owns it at a time
+    #[arg(long, global = true, default_value = ".lifeboat", env = "LIFEBOAT_DATA", value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Colour in what people read
+    #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]
+    pub(crate) color: When,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check runbooks: every problem with its place. Asks nothing outside
+    Check(CheckArgs),
+    /// Show what a run would do and whether each step may start. Changes nothing
+    Plan(PlanArgs),
+    /// Run a runbook in the foreground
+    Run(RunArgs),
+    /// Go on with a run whose process is gone
+    Resume(ResumeArgs),
+    /// List runs
+    Runs(FormatArgs),
+    /// Show how a run stands and what it waits for
+    Status(StatusArgs),
+    /// Report what a run achieved against what was promised
+    Report(ReportArgs),
+    /// Say yes to a step that asks
+    Approve(AnswerArgs),
+    /// Say no to a step that asks: final
+    Deny(AnswerArgs),
+    /// Decide about a step that is held or has failed
+    Resolve(ResolveArgs),
+    /// Stop a run: nothing more is started
+    Cancel(CancelArgs),
+    /// Draw a runbook's graph
+    Graph(GraphArgs),
+    /// List the step types, or print one's page
+    Steps(StepsArgs),
+    /// Print the JSON Schema of runbooks, or of the inventory, for editors
+    Schema(SchemaArgs),
+    /// Write a heartbeat row and keep the acknowledged values outside the database
+    Heartbeat(HeartbeatArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Runbooks
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Output
+    #[arg(long, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+/// Which runbook, how.
+#[derive(Debug, Args)]
+pub(crate) struct RunbookArgs {
+    /// The runbook
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The mode; may be left out where the runbook has exactly one beside `drill`
+    #[arg(long)]
+    pub(crate) mode: Option<String>,
+    /// An input; may be given several times
+    #[arg(long = "input", value_name = "NAME=VALUE")]
+    pub(crate) inputs: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) runbook: RunbookArgs,
+    /// Output
+    #[arg(long, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) runbook: RunbookArgs,
+    /// When service was last known good and when its failure was first seen: two instants of RFC 3339 with a comma between
+    #[arg(long, value_name = "EARLIEST,LATEST")]
+    pub(crate) outage_began: Option<String>,
+    /// Leave as soon as only a person can help (exit code 4); `resume` goes on later
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// What is printed at the end
+    #[arg(long, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    /// The run; may be left out where exactly one is unfinished. The end of its name is enough
+    pub(crate) run: Option<String>,
+    /// Leave as soon as only a person can help (exit code 4)
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// What is printed at the end
+    #[arg(long, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FormatArgs {
+    /// Output
+    #[arg(long, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// The run; the end of its name is enough. Without it: the newest
+    pub(crate) run: Option<String>,
+    /// Output
+    #[arg(long, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    Text,
+    Json,
+    Html,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The run; the end of its name is enough. Without it: the newest
+    pub(crate) run: Option<String>,
+    /// Output
+    #[arg(long, default_value = "text")]
+    pub(crate) format: ReportFormat,
+    /// Write to this file instead of standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AnswerArgs {
+    /// The run; the end of its name is enough
+    pub(crate) run: String,
+    /// The step that asks
+    pub(crate) step: String,
+    /// Your words; kept in the journal
+    #[arg(long)]
+    pub(crate) comment: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Decision {
+    /// It is done; give its outputs with --output
+    Done,
+    /// Try again
+    Retry,
+    /// Go on without it
+    Skip,
+    /// It has failed for good
+    GiveUp,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResolveArgs {
+    /// The run; the end of its name is enough
+    pub(crate) run: String,
+    /// The step; left out only with --release
+    #[arg(required_unless_present = "release")]
+    pub(crate) step: Option<String>,
+    /// What you decide
+    #[arg(required_unless_present = "release")]
+    pub(crate) decision: Option<Decision>,
+    /// One output of a step that is done: name=value, the value as JSON or plain text
+    #[arg(long = "output", value_name = "NAME=VALUE")]
+    pub(crate) outputs: Vec<String>,
+    /// Give up the locks that a stuck run keeps
+    #[arg(long, conflicts_with_all = ["step", "decision", "outputs"])]
+    pub(crate) release: bool,
+    /// Why; kept in the journal
+    #[arg(long, required = true)]
+    pub(crate) comment: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CancelArgs {
+    /// The run; the end of its name is enough
+    pub(crate) run: String,
+    /// Why; kept in the journal
+    #[arg(long)]
+    pub(crate) comment: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    Svg,
+    Mermaid,
+    Dot,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GraphArgs {
+    #[command(flatten)]
+    pub(crate) runbook: RunbookArgs,
+    /// Output
+    #[arg(long, default_value = "svg")]
+    pub(crate) format: GraphFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StepsArgs {
+    /// A step type; without it all are listed
+    pub(crate) step_type: Option<String>,
+    /// Output
+    #[arg(long, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// Of what
+    #[arg(value_enum, default_value = "runbook")]
+    pub(crate) of: SchemaOf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaOf {
+    /// Runbook files
+    Runbook,
+    /// lifeboat.yaml
+    Inventory,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HeartbeatArgs {
+    /// The database of the inventory
+    #[arg(value_name = "DATABASE")]
+    pub(crate) database: String,
+    /// Create the heartbeat table first if it is missing
+    #[arg(long)]
+    pub(crate) create_table: bool,
+}

@@ -1,0 +1,17 @@
+//! One file per command.
+
+pub(crate) mod answer;
+pub(crate) mod cancel;
+pub(crate) mod check;
+pub(crate) mod drive;
+pub(crate) mod graph;
+pub(crate) mod heartbeat;
+pub(crate) mod plan;
+pub(crate) mod report;
+pub(crate) mod resolve;
+pub(crate) mod resume;
+pub(crate) mod run;
+pub(crate) mod runs;
+pub(crate) mod schema;
+pub(crate) mod status;
+pub(crate) mod steps;

@@ -1,0 +1,59 @@
+//! `lifeboat resume`: takes over a run whose process is gone.
+
+use lifeboat_engine::history;
+use lifeboat_engine::journal::RunId;
+use lifeboat_engine::ports::Ports;
+use lifeboat_engine::resume::{self, ResumeError};
+
+use super::drive::{self, Waiting};
+use crate::args::{Global, ResumeArgs};
+use crate::exit::{Exit, Trouble, say};
+use crate::wiring;
+
+pub(crate) async fn run(global: &Global, args: &ResumeArgs) -> Result<Exit, Trouble> {
+    let registry = lifeboat_steps::registry();
+    let inventory = wiring::inventory(global, &registry)?;
+    if !global.data.exists() {
+        return Err(
+            Trouble::usage(format!("there is no data folder {}", global.data.display())).help("say where runs are kept with --data DIR")
+        );
+    }
+    let store = wiring::open_store(&global.data).map_err(|error| wiring::store_trouble(&error))?;
+    let ports = wiring::ports(store, registry, inventory);
+    let id = which(&ports, args.run.as_deref()).await?;
+    let owner = wiring::owner();
+    let loaded = resume::claim(&ports, &owner, &id).await.map_err(|error| match error {
+        ResumeError::Ended(_) => Trouble::from_error(Exit::Refused, &error).help(format!("`lifeboat report {id}` tells how it ended")),
+        ResumeError::OtherVersion { .. } => {
+            Trouble::from_error(Exit::Engine, &error).help("use the lifeboat that admitted the run; its journal was not touched")
+        }
+        ResumeError::Store(error) => wiring::store_trouble(&error),
+        ResumeError::History(_) | ResumeError::Overtaken(_) | ResumeError::Claim { .. } => Trouble::from_error(Exit::Engine, &error),
+    })?;
+    say(&format!("run {id} is taken over; what was under way is looked at before anything is repeated"));
+    let waiting = if args.no_wait { Waiting::Leave } else { Waiting::Stay };
+    drive::drive(global, ports, owner, loaded.run, loaded.next, waiting, args.format).await
+}
+
+async fn which(ports: &Ports, name: Option<&str>) -> Result<RunId, Trouble> {
+    let open = history::open_runs(ports.store.as_ref()).await.map_err(|error| wiring::store_trouble(&error))?;
+    let listed = |runs: &[RunId]| runs.iter().map(RunId::as_str).collect::<Vec<_>>().join(", ");
+    match name {
+        None => match open.as_slice() {
+            [only] => Ok(only.clone()),
+            [] => Err(Trouble::refused("no run is unfinished; there is nothing to resume")),
+            many => Err(Trouble::usage(format!("{} runs are unfinished: {}", many.len(), listed(many))).help("say which")),
+        },
+        Some(name) => {
+            let all = history::list(ports.store.as_ref()).await.map_err(|error| wiring::store_trouble(&error))?;
+            let fits: Vec<RunId> = all.into_iter().filter(|run| run.as_str().ends_with(name)).collect();
+            match fits.as_slice() {
+                [only] => Ok(only.clone()),
+                [] => {
+                    Err(Trouble::usage(format!("there is no run {name:?}")).help("`lifeboat runs` lists them; the end of a name is enough"))
+                }
+                many => Err(Trouble::usage(format!("{name:?} fits {}", listed(many)))),
+            }
+        }
+    }
+}

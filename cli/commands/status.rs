@@ -1,0 +1,47 @@
+//! `lifeboat status`: how a run stands, what it waits for, and the commands that help.
+
+use lifeboat_engine::journal::Outcome;
+use lifeboat_engine::run::RunPhase;
+use lifeboat_server::control::RunSummary;
+use serde_json::json;
+
+use crate::args::{Format, Global, StatusArgs};
+use crate::desk::Desk;
+use crate::exit::{Exit, Trouble, print};
+use crate::render;
+
+pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<Exit, Trouble> {
+    let desk = Desk::open(global)?;
+    let id = desk.find(args.run.as_deref()).await?;
+    let run = desk.run(&id).await?;
+    let summary = RunSummary::of(&run);
+    match args.format {
+        Format::Text => {
+            let driven = matches!(desk, Desk::There { .. });
+            print(&render::status::text(
+                &run,
+                &summary,
+                if driven { render::status::Driver::Alive } else { render::status::Driver::Gone },
+            ))?;
+        }
+        Format::Json => {
+            let steps: Vec<_> = run
+                .plan
+                .steps
+                .iter()
+                .chain(&run.plan.finally)
+                .map(|step| {
+                    let record = run.steps.get(&step.id);
+                    json!({ "id": step.id, "type": step.step_type, "state": run.state(&step.id), "attempts": record.map_or(0, |r| r.attempts), "why": record.and_then(|r| r.why.clone()) })
+                })
+                .collect();
+            print(&format!("{:#}\n", json!({ "summary": summary, "steps": steps })))?;
+        }
+    }
+    let waits = !summary.waiting.is_empty() || run.outcome == Some(Outcome::Stuck);
+    Ok(match (run.phase, run.outcome) {
+        (_, _) if waits => Exit::Waiting,
+        (RunPhase::Ended, Some(Outcome::Failed | Outcome::Undone | Outcome::Cancelled)) => Exit::RunFailed,
+        (_, _) => Exit::Done,
+    })
+}

@@ -1,0 +1,134 @@
+//! One desk for looking at runs and steering them: the store itself where nobody owns the data folder, else its owner.
+
+use lifeboat_engine::history;
+use lifeboat_engine::journal::{Entry, RunId};
+use lifeboat_engine::ports::Ports;
+use lifeboat_engine::run::Run;
+use lifeboat_engine::steering::Command;
+use lifeboat_runbooks::plan::Plan;
+use lifeboat_server::control::{Client, Control, Reply, Request, RunSummary, actor_of, this_user};
+use lifeboat_store::StoreError;
+use std::sync::Arc;
+
+use crate::args::Global;
+use crate::exit::{Exit, Trouble};
+use crate::wiring;
+
+/// Where runs are looked at and steered.
+pub(crate) enum Desk {
+    /// This process owns the folder now.
+    Here { ports: Box<Ports>, control: Control },
+    /// Another process does.
+    There { client: Client, owner: String },
+}
+
+impl Desk {
+    pub(crate) fn open(global: &Global) -> Result<Self, Trouble> {
+        let registry = lifeboat_steps::registry();
+        let inventory = wiring::inventory(global, &registry)?;
+        if !global.data.exists() {
+            return Err(Trouble::usage(format!("there is no data folder {}", global.data.display()))
+                .help("say where runs are kept with --data DIR"));
+        }
+        match wiring::open_store(&global.data) {
+            Ok(store) => {
+                let ports = wiring::ports(store, registry, inventory);
+                let control = Control::new(ports.clone(), wiring::owner());
+                Ok(Self::Here { ports: Box::new(ports), control })
+            }
+            Err(StoreError::InUse { owner, .. }) => Ok(Self::There { client: Client::new(&global.data), owner }),
+            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                // Somebody else's folder: a member of the control group may still ask its owner.
+                Ok(Self::There { client: Client::new(&global.data), owner: "another user".into() })
+            }
+            Err(error) => Err(wiring::store_trouble(&error)),
+        }
+    }
+
+    pub(crate) async fn runs(&self) -> Result<Vec<RunSummary>, Trouble> {
+        match self {
+            Self::Here { control, .. } => control.summaries().await.map_err(Trouble::engine),
+            Self::There { .. } => match self.ask(&Request::Runs).await? {
+                Reply::Runs(runs) => Ok(runs),
+                Reply::Failed(why) => Err(Trouble::engine(why)),
+                Reply::Journal { .. } | Reply::Done | Reply::Refused(_) => {
+                    Err(Trouble::engine("the owner of the data folder answered another question"))
+                }
+            },
+        }
+    }
+
+    pub(crate) async fn journal(&self, run: &RunId) -> Result<(Plan, Vec<Entry>), Trouble> {
+        match self {
+            Self::Here { ports, .. } => {
+                let loaded = history::load(ports.store.as_ref(), run).await.map_err(|error| Trouble::from_error(Exit::Engine, &error))?;
+                Ok(((*loaded.run.plan).clone(), loaded.entries))
+            }
+            Self::There { .. } => match self.ask(&Request::Journal(run.clone())).await? {
+                Reply::Journal { plan, entries } => Ok((*plan, entries)),
+                Reply::Failed(why) => Err(Trouble::engine(why)),
+                Reply::Runs(_) | Reply::Done | Reply::Refused(_) => {
+                    Err(Trouble::engine("the owner of the data folder answered another question"))
+                }
+            },
+        }
+    }
+
+    pub(crate) async fn steer(&self, run: &RunId, command: Command) -> Result<(), Trouble> {
+        let reply = match self {
+            Self::Here { ports, control } => {
+                let by = actor_of(&this_user(), "terminal", &ports.inventory);
+                control.steer(run.clone(), command, by).await
+            }
+            Self::There { .. } => self.ask(&Request::Steer { run: run.clone(), command }).await?,
+        };
+        match reply {
+            Reply::Done => Ok(()),
+            Reply::Refused(error) => Err(Trouble::refused(error.to_string())),
+            Reply::Failed(why) => Err(Trouble::engine(why)),
+            Reply::Runs(_) | Reply::Journal { .. } => Err(Trouble::engine("the owner of the data folder answered another question")),
+        }
+    }
+
+    /// The run that a person means by all or the end of its name; without a name the newest.
+    pub(crate) async fn find(&self, name: Option<&str>) -> Result<RunId, Trouble> {
+        let runs = self.runs().await?;
+        let Some(name) = name else {
+            return runs.last().map(|run| run.run.clone()).ok_or_else(|| Trouble::usage("there are no runs yet"));
+        };
+        if let Some(exact) = runs.iter().find(|run| run.run.as_str() == name) {
+            return Ok(exact.run.clone());
+        }
+        let fits: Vec<&RunId> = runs.iter().map(|run| &run.run).filter(|run| run.as_str().ends_with(name)).collect();
+        match fits.as_slice() {
+            [only] => Ok((*only).clone()),
+            [] => Err(Trouble::usage(format!("there is no run {name:?}")).help("`lifeboat runs` lists them; the end of a name is enough")),
+            many => Err(Trouble::usage(format!(
+                "{name:?} fits {} runs: {}",
+                many.len(),
+                many.iter().map(|run| run.as_str()).collect::<Vec<_>>().join(", ")
+            ))),
+        }
+    }
+
+    /// A run as its journal adds up.
+    pub(crate) async fn run(&self, id: &RunId) -> Result<Run, Trouble> {
+        let (plan, entries) = self.journal(id).await?;
+        let mut run = Run::new(id.clone(), Arc::new(plan));
+        for entry in &entries {
+            run.apply(entry).map_err(|error| Trouble::from_error(Exit::Engine, &error))?;
+        }
+        Ok(run)
+    }
+
+    async fn ask(&self, request: &Request) -> Result<Reply, Trouble> {
+        match self {
+            Self::Here { .. } => Err(Trouble::engine("this process owns the folder itself")),
+            Self::There { client, owner } => client.ask(request).await.map_err(|error| {
+                Trouble::from_error(Exit::Engine, &error).help(format!(
+                    "the data folder belongs to {owner}; only that user, or the inventory's `policies.control_group`, can talk to it"
+                ))
+            }),
+        }
+    }
+}

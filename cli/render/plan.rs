@@ -1,0 +1,115 @@
+//! What a run would do, for people.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use lifeboat_engine::preflight::{Answer, StepReadiness};
+use lifeboat_engine::run::{crosses, effect_of};
+use lifeboat_runbooks::Period;
+use lifeboat_runbooks::names::Effect;
+use lifeboat_runbooks::plan::{Plan, PlanStep};
+
+use super::words;
+
+/// The whole plan with the readiness of each step.
+pub(crate) fn text(plan: &Plan, readiness: &[StepReadiness]) -> String {
+    let mut text = String::new();
+    let objective = |ms: Option<u64>| ms.map_or("not set".to_owned(), |ms| Period(Duration::from_millis(ms)).to_string());
+    let _ = writeln!(text, "{} ({}), mode {}", plan.title, plan.runbook, plan.mode);
+    let _ = writeln!(
+        text,
+        "RTO {} · RPO {} · owner {}",
+        objective(plan.objectives.rto_ms),
+        objective(plan.objectives.rpo_ms),
+        plan.owner.as_deref().unwrap_or("nobody")
+    );
+    for (name, value) in &plan.inputs {
+        let _ = writeln!(text, "  {name} = {}", words::value(value));
+    }
+    let _ = writeln!(text, "\nNothing is changed by this preview.\n");
+    for (place, step) in plan.steps.iter().enumerate() {
+        describe(&mut text, place + 1, step, readiness.iter().find(|answer| answer.step == step.id));
+        if crosses(step) {
+            let _ = writeln!(text, "  ──────── point of no return: after this step has begun, undo and abort become hold ────────");
+        }
+    }
+    if !plan.finally.is_empty() {
+        let _ = writeln!(text, "finally, however it ends:");
+        for (place, step) in plan.finally.iter().enumerate() {
+            describe(&mut text, place + 1, step, readiness.iter().find(|answer| answer.step == step.id));
+        }
+    }
+    let _ = writeln!(text, "\n{}", summary(readiness));
+    let _ = writeln!(text, "structure {}  binding {}", short(&plan.structure), short(&plan.binding));
+    text
+}
+
+/// Only the steps that must not start, for `run`.
+pub(crate) fn refusals(readiness: &[StepReadiness]) -> String {
+    let mut text = String::new();
+    for step in readiness {
+        if let Answer::Refused(why) = &step.answer {
+            let _ = writeln!(text, "✗ {} must not start: {}", step.step, words::clean(why));
+            text.push_str(&words::evidence(&step.evidence, "    "));
+        }
+    }
+    text
+}
+
+fn describe(text: &mut String, place: usize, step: &PlanStep, readiness: Option<&StepReadiness>) {
+    let effect = match effect_of(step) {
+        Effect::Read => "looks only",
+        Effect::Protect => "protects",
+        Effect::Change => "CHANGES",
+        Effect::Destroy => "DESTROYS",
+    };
+    let mut touched: Vec<&str> =
+        step.touches.iter().filter(|touch| touch.effect > Effect::Read).map(|touch| touch.resource.as_str()).collect();
+    touched.dedup();
+    let _ = writeln!(
+        text,
+        "{place:>2}. {} ({}) {effect}{}{}",
+        step.id,
+        step.step_type,
+        if touched.is_empty() { "" } else { " " },
+        touched.join(", ")
+    );
+    let _ = writeln!(text, "    {}", words::clean(&step.preview));
+    if !step.needs.is_empty() {
+        let _ = writeln!(text, "    after {}", step.needs.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(", "));
+    }
+    if let Some(condition) = &step.condition {
+        let _ = writeln!(text, "    only if {}", words::clean(condition));
+    }
+    match readiness.map(|readiness| (&readiness.answer, &readiness.evidence)) {
+        Some((Answer::Ready, evidence)) => {
+            let _ = writeln!(text, "    ✓ may start");
+            text.push_str(&words::evidence(evidence, "        "));
+        }
+        Some((Answer::Later(needs), evidence)) => {
+            let _ = writeln!(text, "    … judged when its turn comes: it waits for {}", words::clean(needs));
+            text.push_str(&words::evidence(evidence, "        "));
+        }
+        Some((Answer::Refused(why), evidence)) => {
+            let _ = writeln!(text, "    ✗ must not start: {}", words::clean(why));
+            text.push_str(&words::evidence(evidence, "        "));
+        }
+        None => {}
+    }
+}
+
+fn summary(readiness: &[StepReadiness]) -> String {
+    let count = |wanted: fn(&Answer) -> bool| readiness.iter().filter(|step| wanted(&step.answer)).count();
+    let refused = count(|answer| matches!(answer, Answer::Refused(_)));
+    let later = count(|answer| matches!(answer, Answer::Later(_)));
+    let ready = count(|answer| matches!(answer, Answer::Ready));
+    if refused > 0 {
+        format!("NOT READY: {refused} of {} steps must not start; a run would be refused now", readiness.len())
+    } else {
+        format!("READY: {ready} steps may start, {later} are judged when their turn comes")
+    }
+}
+
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}

@@ -1,0 +1,307 @@
+//! Live progress of a foreground run on standard error: a block that is redrawn on a terminal, plain lines elsewhere.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lifeboat_engine::StepId;
+use lifeboat_engine::clock::Clock;
+use lifeboat_engine::journal::{Entry, Event};
+use lifeboat_engine::run::{Run, RunPhase, StepState};
+use lifeboat_server::control::RunSummary;
+
+use super::{status, words};
+use crate::args::When;
+
+/// Steps drawn at most on a terminal; the rest is counted.
+const ROWS_MAX: usize = 30;
+
+/// Follows one run.
+pub(crate) struct Progress {
+    run: Run,
+    words: BTreeMap<StepId, String>,
+    clock: Arc<dyn Clock>,
+    command: String,
+    drawn_rows: usize,
+    terminal: bool,
+    colour: bool,
+    told_waiting: Vec<String>,
+}
+
+impl Progress {
+    /// `command` is how a person calls this program from anywhere: with its inventory and data folder.
+    pub(crate) fn new(run: Run, clock: Arc<dyn Clock>, command: String, color: When) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let colour = match color {
+            When::Always => true,
+            When::Never => false,
+            When::Auto => terminal && std::env::var_os("NO_COLOR").is_none(),
+        };
+        Self { run, words: BTreeMap::new(), clock, command, drawn_rows: 0, terminal, colour, told_waiting: Vec::new() }
+    }
+
+    pub(crate) fn begin(&mut self) {
+        self.draw();
+    }
+
+    /// Whether only a person can help now.
+    pub(crate) fn needs_person(&self) -> bool {
+        let asks = self.run.steps.values().any(|step| step.state == StepState::AwaitingApproval);
+        let acts = self.run.steps.values().any(|step| step.state.is_open() || step.state == StepState::Backoff);
+        self.run.phase == RunPhase::Held || (asks && !acts)
+    }
+
+    /// Something was journaled.
+    pub(crate) fn entry(&mut self, entry: &Entry) {
+        // What does not follow was missed: the next `replace` mends it.
+        let _ = self.run.apply(entry);
+        if let Some(step) = step_of(&entry.event) {
+            self.words.remove(step);
+        }
+        if self.terminal {
+            self.draw();
+        } else if let Some(line) = self.line(entry) {
+            self.write(&format!("{line}\n"));
+        }
+        self.tell_waiting();
+    }
+
+    pub(crate) fn words(&mut self, step: &StepId, words: &str) {
+        self.words.insert(step.clone(), words.to_owned());
+        if self.terminal {
+            self.draw();
+        } else {
+            self.write(&format!("{} {step}: {}\n", self.elapsed(), words::clean(words)));
+        }
+    }
+
+    pub(crate) fn replace(&mut self, run: Run) {
+        self.run = run;
+        self.tick();
+    }
+
+    pub(crate) fn tick(&mut self) {
+        if self.terminal {
+            self.draw();
+        }
+    }
+
+    /// Ends the block, so that other lines may follow.
+    pub(crate) fn pause(&mut self) {
+        self.drawn_rows = 0;
+    }
+
+    pub(crate) fn finish(&mut self) {
+        self.tick();
+        self.drawn_rows = 0;
+        if self.terminal {
+            self.write("\n");
+        }
+    }
+
+    fn tell_waiting(&mut self) {
+        let summary = RunSummary::of(&self.run);
+        let now: Vec<String> = summary.waiting.iter().map(|waiting| format!("{}{:?}", waiting.step, waiting.state)).collect();
+        if now == self.told_waiting || !self.needs_person() {
+            return;
+        }
+        self.told_waiting = now;
+        let mut text = String::from("\nThis run needs a person.\n");
+        for waiting in &summary.waiting {
+            let _ = writeln!(text, "  {} is {}: {}", waiting.step, words::state(waiting.state), words::clean(&waiting.why));
+            let asked = StepId::new(&waiting.step).ok().and_then(|id| self.run.steps.get(&id)).and_then(|step| step.ask.as_ref());
+            if let Some(ask) = asked.filter(|_| waiting.state == StepState::AwaitingApproval) {
+                status::facts(&mut text, &ask.shown, "      ");
+            }
+            let act = if waiting.state == StepState::AwaitingApproval {
+                format!("approve {} {} --comment \"...\"", self.run.id, waiting.step)
+            } else {
+                format!("resolve {} {} retry|done|skip|give-up --comment \"...\"", self.run.id, waiting.step)
+            };
+            let _ = writeln!(text, "  in another terminal:  {} {act}", self.command);
+        }
+        self.pause();
+        self.write(&text);
+        if self.terminal {
+            self.draw();
+        }
+    }
+
+    fn elapsed(&self) -> String {
+        words::length(self.since(self.run.admitted_at))
+    }
+
+    fn since(&self, from: Option<Timestamp>) -> Duration {
+        let until = self.run.ended_at.unwrap_or_else(|| self.clock.now());
+        from.map_or(Duration::ZERO, |from| Duration::try_from(until.duration_since(from)).unwrap_or(Duration::ZERO))
+    }
+
+    /// What is left of the RTO, counted from the earliest known beginning of the outage.
+    fn objective(&self) -> String {
+        let Some(rto) = self.run.plan.objectives.rto_ms.map(Duration::from_millis) else { return String::new() };
+        let began =
+            self.run.incident.outage_began.map(|(earliest, _)| earliest).or_else(|| self.measured_outage()).or(self.run.admitted_at);
+        let used = self.since(began);
+        match rto.checked_sub(used) {
+            Some(left) => format!("{} left of the RTO of {}", words::length(left), words::length(rto)),
+            None => format!("RTO of {} MISSED by {}", words::length(rto), words::length(used.saturating_sub(rto))),
+        }
+    }
+
+    fn measured_outage(&self) -> Option<Timestamp> {
+        self.run.steps.values().flat_map(|step| &step.measures).find_map(|measure| match measure {
+            lifeboat_engine::Measure::OutageBegan { earliest, .. } => Some(*earliest),
+            lifeboat_engine::Measure::NotRestoredBefore { .. }
+            | lifeboat_engine::Measure::ClientsFollowBy { .. }
+            | lifeboat_engine::Measure::ServiceRestored { .. }
+            | lifeboat_engine::Measure::Verified { .. }
+            | lifeboat_engine::Measure::Fenced { .. }
+            | lifeboat_engine::Measure::PromoteSent { .. }
+            | lifeboat_engine::Measure::Writable { .. }
+            | lifeboat_engine::Measure::ExpectedLoss(_)
+            | lifeboat_engine::Measure::Loss(_) => None,
+        })
+    }
+
+    fn draw(&mut self) {
+        if !self.terminal {
+            return;
+        }
+        let mut text = String::new();
+        if self.drawn_rows > 0 {
+            let _ = write!(text, "\x1b[{}A", self.drawn_rows);
+        }
+        let mut rows = vec![format!("{}  {}  {}  {}", self.run.plan.runbook, self.run.phase.word(), self.elapsed(), self.objective())];
+        for step in self.run.plan.steps.iter().chain(&self.run.plan.finally).take(ROWS_MAX) {
+            let Some(record) = self.run.steps.get(&step.id) else { continue };
+            let took = match record.state {
+                StepState::Waiting | StepState::Skipped | StepState::NotRun => String::new(),
+                StepState::Running | StepState::AwaitingApproval | StepState::Backoff | StepState::InDoubt | StepState::Undoing => {
+                    words::length(self.since(record.started_at))
+                }
+                StepState::Succeeded
+                | StepState::Rejected
+                | StepState::Failed
+                | StepState::Held
+                | StepState::Undone
+                | StepState::UndoFailed
+                | StepState::UndoInDoubt => record.started_at.zip(record.changed_at).map_or(String::new(), |(from, to)| {
+                    words::length(Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO))
+                }),
+            };
+            let says = self
+                .words
+                .get(&step.id)
+                .map(|words| words::clean(words))
+                .or_else(|| record.why.as_deref().filter(|_| record.state != StepState::Succeeded).map(words::clean))
+                .unwrap_or_default();
+            let row =
+                format!(" {} {:<18} {:<22} {:>9}  {says}", words::mark(record.state), step.id.as_str(), words::state(record.state), took);
+            rows.push(if self.colour { painted(record.state, &row) } else { row });
+        }
+        let more = (self.run.plan.steps.len() + self.run.plan.finally.len()).saturating_sub(ROWS_MAX);
+        if more > 0 {
+            rows.push(format!(" … and {more} more steps"));
+        }
+        let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(80, |size| usize::from(size.ws_col)).max(40);
+        for row in &rows {
+            let _ = writeln!(text, "\x1b[2K{}", cut(row, columns));
+        }
+        self.write(&text);
+        self.drawn_rows = rows.len();
+    }
+
+    fn write(&self, text: &str) {
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+
+    fn line(&self, entry: &Entry) -> Option<String> {
+        let step = step_of(&entry.event);
+        let said = match (step, &entry.event) {
+            (_, Event::RunEnded { outcome, why }) => format!("run {}: {why}", super::runs::outcome_word(*outcome)),
+            (_, Event::RunHeld { why }) => format!("run held: {why}"),
+            (Some(step), _) => {
+                let record = self.run.steps.get(step)?;
+                let why = record
+                    .why
+                    .as_deref()
+                    .filter(|_| record.state != StepState::Succeeded && record.state != StepState::Running)
+                    .map(|why| format!(": {}", words::clean(why)))
+                    .unwrap_or_default();
+                format!("{} {step} {}{why}", words::mark(record.state), words::state(record.state))
+            }
+            (None, _) => return None,
+        };
+        Some(format!("{} {said}  [{}]", self.elapsed(), self.objective()))
+    }
+}
+
+/// Cuts a row to the width of the terminal; escape codes take no room.
+fn cut(row: &str, columns: usize) -> String {
+    let mut kept = String::new();
+    let mut width = 0;
+    let mut escape = false;
+    for c in row.chars() {
+        if c == '\x1b' {
+            escape = true;
+        }
+        if escape {
+            escape = c != 'm';
+        } else {
+            width += 1;
+            if width >= columns {
+                continue;
+            }
+        }
+        kept.push(c);
+    }
+    kept
+}
+
+fn painted(state: StepState, row: &str) -> String {
+    let code = match state {
+        StepState::Succeeded | StepState::Undone => "32",
+        StepState::Failed | StepState::Rejected | StepState::UndoFailed => "31",
+        StepState::Held | StepState::AwaitingApproval | StepState::InDoubt | StepState::UndoInDoubt | StepState::Backoff => "33",
+        StepState::Running | StepState::Undoing => "36",
+        StepState::Waiting | StepState::Skipped | StepState::NotRun => "90",
+    };
+    format!("\x1b[{code}m{row}\x1b[0m")
+}
+
+/// The step that an event is about.
+fn step_of(event: &Event) -> Option<&StepId> {
+    match event {
+        Event::StepStarted { step, .. }
+        | Event::StepRefused { step, .. }
+        | Event::StepSkipped { step, .. }
+        | Event::StepNotRun { step, .. }
+        | Event::StepSucceeded { step, .. }
+        | Event::StepFailed { step, .. }
+        | Event::StepInDoubt { step, .. }
+        | Event::StepInProgress { step }
+        | Event::StepHeld { step, .. }
+        | Event::StepRejected { step, .. }
+        | Event::StepResolved { step, .. }
+        | Event::ApprovalRequested { step, .. }
+        | Event::ApprovalGranted { step, .. }
+        | Event::ApprovalVoided { step, .. }
+        | Event::ApprovalDenied { step, .. }
+        | Event::ApprovalExpired { step }
+        | Event::UndoStarted { step }
+        | Event::UndoSucceeded { step }
+        | Event::UndoFailed { step, .. } => Some(step),
+        Event::RunAdmitted { .. }
+        | Event::RunClaimed { .. }
+        | Event::CancelRequested { .. }
+        | Event::RunHeld { .. }
+        | Event::RunReleased
+        | Event::UnwindingStarted { .. }
+        | Event::FinalisingStarted
+        | Event::RunEnded { .. }
+        | Event::RunReleasedLocks { .. } => None,
+    }
+}

@@ -1,0 +1,138 @@
+//! How one run stands, for the person on call: what waits, and the exact command that helps.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use lifeboat_engine::journal::Outcome;
+use lifeboat_engine::run::{Ask, Run, RunPhase, StepState};
+use lifeboat_server::control::RunSummary;
+use serde_json::Value;
+
+use super::{runs, words};
+
+/// Whether a process drives the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Driver {
+    Alive,
+    Gone,
+}
+
+pub(crate) fn text(run: &Run, summary: &RunSummary, driver: Driver) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "{}  {} ({})", run.id, run.plan.title, run.plan.mode);
+    let _ = writeln!(
+        text,
+        "{}{}",
+        runs::standing(summary),
+        run.why.as_ref().filter(|_| run.outcome.is_some()).map(|why| format!(": {}", words::clean(why))).unwrap_or_default()
+    );
+    if let (Some(from), Some(to)) = (run.admitted_at, run.ended_at) {
+        let _ = writeln!(
+            text,
+            "started {} by {}, took {}",
+            from.strftime("%Y-%m-%d %H:%M:%S UTC"),
+            words::clean(&summary.started_by),
+            words::length(Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO))
+        );
+    } else if let Some(from) = run.admitted_at {
+        let _ = writeln!(text, "started {} by {}", from.strftime("%Y-%m-%d %H:%M:%S UTC"), words::clean(&summary.started_by));
+    }
+    text.push('\n');
+    for step in run.plan.steps.iter().chain(&run.plan.finally) {
+        let Some(record) = run.steps.get(&step.id) else { continue };
+        let _ =
+            write!(text, "  {} {:<20} {:<14} {}", words::mark(record.state), step.id.as_str(), step.step_type, words::state(record.state));
+        if record.attempts > 1 {
+            let _ = write!(text, " (attempt {})", record.attempts);
+        }
+        text.push('\n');
+        if !matches!(record.state, StepState::Succeeded | StepState::Waiting)
+            && let Some(why) = &record.why
+        {
+            let _ = writeln!(text, "      {}", words::clean(why));
+        }
+    }
+    let help = help(run, summary, driver);
+    if !help.is_empty() {
+        let _ = writeln!(text, "\nWhat helps now:");
+        help.iter().for_each(|line| {
+            let _ = writeln!(text, "  {line}");
+        });
+    }
+    text
+}
+
+/// Exact commands for what waits.
+fn help(run: &Run, summary: &RunSummary, driver: Driver) -> Vec<String> {
+    let mut lines = Vec::new();
+    let id = &run.id;
+    for waiting in &summary.waiting {
+        match waiting.state {
+            StepState::AwaitingApproval => {
+                lines.push(format!(
+                    "lifeboat approve {id} {} --comment \"...\"    (somebody else than {})",
+                    waiting.step,
+                    words::clean(&summary.started_by)
+                ));
+                lines.push(format!("lifeboat deny {id} {} --comment \"...\"", waiting.step));
+            }
+            StepState::Held | StepState::Failed | StepState::Rejected => {
+                lines.push(format!("lifeboat resolve {id} {} retry --comment \"...\"       (or done, skip, give-up)", waiting.step));
+            }
+            StepState::Waiting
+            | StepState::Running
+            | StepState::Backoff
+            | StepState::InDoubt
+            | StepState::Succeeded
+            | StepState::Skipped
+            | StepState::NotRun
+            | StepState::Undoing
+            | StepState::Undone
+            | StepState::UndoFailed
+            | StepState::UndoInDoubt => {}
+        }
+    }
+    if run.phase != RunPhase::Ended && driver == Driver::Gone {
+        lines.push(format!("lifeboat resume {id}        (no process drives it now)"));
+    }
+    if run.outcome == Some(Outcome::Stuck) && !run.locks_released {
+        lines.push(format!(
+            "lifeboat resolve {id} --release --comment \"...\"    (gives up its locks, once what is left behind is in order)"
+        ));
+    }
+    if run.phase == RunPhase::Ended {
+        lines.push(format!("lifeboat report {id}"));
+    }
+    lines
+}
+
+/// The question and the facts that people are shown before they answer.
+pub(crate) fn shown(ask: &Ask) -> String {
+    let mut text = String::from("You are shown these facts:\n");
+    facts(&mut text, &ask.shown, "  ");
+    text
+}
+
+pub(crate) fn facts(text: &mut String, value: &Value, indent: &str) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::Object(_) => {
+                        let _ = writeln!(text, "{indent}{name}:");
+                        facts(text, value, &format!("{indent}  "));
+                    }
+                    Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                        let _ = writeln!(text, "{indent}{name}: {}", words::value(value));
+                    }
+                }
+            }
+        }
+        Value::Null => {
+            let _ = writeln!(text, "{indent}none");
+        }
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            let _ = writeln!(text, "{indent}{}", words::value(value));
+        }
+    }
+}

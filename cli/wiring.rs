@@ -1,0 +1,172 @@
+//! Builds the real parts from files: sources, inventory, registry, store. Commands get what they need and no more.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use lifeboat_engine::clock::SystemClock;
+use lifeboat_engine::inventory::{self, Inventory};
+use lifeboat_engine::ports::Ports;
+use lifeboat_engine::registry::Registry;
+use lifeboat_engine::secret::LocalSecrets;
+use lifeboat_runbooks::diagnostic::{Diagnostic, Severity, Source};
+use lifeboat_runbooks::plan::Plan;
+use lifeboat_runbooks::render as diagnostics;
+use lifeboat_runbooks::{PlanRequest, Runbook, plan as planning};
+use lifeboat_store::{OwnerId, SledOptions, SledStore, Store, StoreError};
+
+use crate::args::{Global, RunbookArgs, When};
+use crate::exit::{Exit, Trouble, say};
+
+/// Largest file that is read: above the language's own limit, so that the language can say what is wrong.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Reads a text file.
+pub(crate) fn source(path: &Path) -> Result<Source, Trouble> {
+    let name = path.display().to_string();
+    let fail = |error: &std::io::Error| Trouble::usage(format!("{name} cannot be read: {error}"));
+    let size = std::fs::metadata(path).map_err(|error| fail(&error))?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(Trouble::usage(format!("{name} has {size} bytes; at most {FILE_BYTES_MAX} are read")));
+    }
+    let bytes = std::fs::read(path).map_err(|error| fail(&error))?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Source { name: name.into(), text: text.into() }),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let line = error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
+            Err(Trouble::usage(format!("{name}:{line}: the file is not UTF-8 text (byte {at})"))
+                .help("save it as UTF-8 without a byte order mark"))
+        }
+    }
+}
+
+/// Whether to colour what goes to standard error.
+pub(crate) fn colour(global: &Global) -> diagnostics::Colour {
+    match global.color {
+        When::Always => diagnostics::Colour::Ansi,
+        When::Never => diagnostics::Colour::Plain,
+        When::Auto if std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none() => {
+            diagnostics::Colour::Ansi
+        }
+        When::Auto => diagnostics::Colour::Plain,
+    }
+}
+
+/// Shows problems; an error among them ends the command.
+pub(crate) fn show(global: &Global, source: &Source, problems: &[Diagnostic]) -> Result<(), Trouble> {
+    if !problems.is_empty() {
+        say(diagnostics::text(source, problems, colour(global)).trim_end());
+    }
+    if problems.iter().any(|problem| problem.severity == Severity::Error) { Err(Trouble::told(Exit::Usage)) } else { Ok(()) }
+}
+
+/// The inventory; a missing file is an error that says what to do.
+pub(crate) fn inventory(global: &Global, registry: &Registry) -> Result<Inventory, Trouble> {
+    if !global.config.exists() {
+        return Err(Trouble::engine(format!("there is no inventory {}", global.config.display()))
+            .help("say where it is with --config FILE; `lifeboat schema inventory` tells what it may hold"));
+    }
+    let source = source(&global.config)?;
+    let folder = global.config.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = std::path::absolute(folder).map_err(|error| Trouble::engine(format!("the inventory's folder has no path: {error}")))?;
+    let (inventory, problems) = inventory::read(&source, &folder, registry.kinds());
+    show(global, &source, &problems).map_err(|_| Trouble::told(Exit::Engine))?;
+    inventory.ok_or_else(|| Trouble::told(Exit::Engine))
+}
+
+/// A runbook, parsed. Problems are shown.
+pub(crate) fn runbook(global: &Global, path: &Path) -> Result<(Source, Runbook), Trouble> {
+    let source = source(path)?;
+    let (runbook, problems) = lifeboat_runbooks::parse(&source);
+    match runbook {
+        Some(runbook) if problems.iter().all(|problem| problem.severity != Severity::Error) => Ok((source, runbook)),
+        Some(runbook) => {
+            // What parsing found is not all: the rules have more to say about what could be read.
+            let mut all = problems;
+            all.extend(lifeboat_runbooks::check(&runbook, &lifeboat_steps::registry(), None));
+            show(global, &source, &all)?;
+            Err(Trouble::told(Exit::Usage))
+        }
+        None => {
+            show(global, &source, &problems)?;
+            Err(Trouble::told(Exit::Usage))
+        }
+    }
+}
+
+/// A plan from a file, a mode and inputs.
+pub(crate) fn plan(global: &Global, args: &RunbookArgs, registry: &Registry, inventory: &Inventory) -> Result<Plan, Trouble> {
+    let (source, runbook) = runbook(global, &args.file)?;
+    let request = PlanRequest { mode: args.mode.clone(), inputs: inputs(&args.inputs)? };
+    let warnings: Vec<Diagnostic> = lifeboat_runbooks::check(&runbook, registry, Some(inventory))
+        .into_iter()
+        .filter(|problem| problem.severity == Severity::Warning)
+        .collect();
+    match planning(&runbook, &request, registry, inventory) {
+        Ok(plan) => {
+            show(global, &source, &warnings)?;
+            Ok(plan)
+        }
+        Err(problems) => {
+            show(global, &source, &problems)?;
+            Err(Trouble::told(Exit::Usage))
+        }
+    }
+}
+
+fn inputs(given: &[String]) -> Result<std::collections::BTreeMap<String, String>, Trouble> {
+    let mut inputs = std::collections::BTreeMap::new();
+    for pair in given {
+        let Some((name, value)) = pair.split_once('=') else {
+            return Err(Trouble::usage(format!("--input {pair:?} has no value")).help("write --input name=value"));
+        };
+        if inputs.insert(name.to_owned(), value.to_owned()).is_some() {
+            return Err(Trouble::usage(format!("--input {name} is given twice")));
+        }
+    }
+    Ok(inputs)
+}
+
+/// How a person calls this program from any folder for the same inventory and data.
+pub(crate) fn command(global: &Global) -> String {
+    let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
+    format!("lifeboat --config {} --data {}", whole(&global.config), whole(&global.data))
+}
+
+/// The ports around a store.
+pub(crate) fn ports(store: Arc<dyn Store>, registry: Registry, inventory: Inventory) -> Ports {
+    let secrets = LocalSecrets::new(&inventory.folder);
+    Ports { store, registry: Arc::new(registry), inventory: Arc::new(inventory), secrets: Arc::new(secrets), clock: Arc::new(SystemClock) }
+}
+
+/// Opens the data folder as its owner.
+pub(crate) fn open_store(folder: &Path) -> Result<Arc<dyn Store>, StoreError> {
+    SledStore::open(folder, &SledOptions::default()).map(|store| Arc::new(store) as Arc<dyn Store>)
+}
+
+/// Says what a store's error means for the person.
+pub(crate) fn store_trouble(error: &StoreError) -> Trouble {
+    let trouble = Trouble::from_error(Exit::Engine, error);
+    let help = [
+        (matches!(error, StoreError::InUse { .. }), "let that process end, or use another folder with --data DIR"),
+        (matches!(error, StoreError::DiskFull { .. }), "nothing that was acknowledged is lost; make room, then `lifeboat resume` goes on"),
+        (matches!(error, StoreError::NewerFormat { .. }), "use the newer lifeboat that wrote it; the folder was not touched"),
+        (matches!(error, StoreError::Damaged { .. }), "keep a copy of the folder as it is before you try anything"),
+        (matches!(error, StoreError::Poisoned(_)), "`lifeboat resume` opens the folder anew and goes on from what is kept"),
+    ];
+    match help.iter().find(|(fits, _)| *fits) {
+        Some((_, help)) => trouble.help(*help),
+        None => trouble,
+    }
+}
+
+/// A new name for this process as a writer of journals: never the same twice.
+pub(crate) fn owner() -> OwnerId {
+    OwnerId(format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple()))
+}
+
+/// Chance for run ids, from the random part of a fresh UUID.
+pub(crate) fn chance() -> u32 {
+    let bytes = uuid::Uuid::now_v7().into_bytes();
+    u32::from_be_bytes([bytes[12], bytes[13], bytes[14], bytes[15]])
+}
