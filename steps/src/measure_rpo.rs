@@ -13,7 +13,7 @@ use crate::clients::postgres::NodeState;
 use crate::resources::database::{Database, Node};
 
 pub use gather::OutageInterval;
-pub(crate) use gather::{Between, Gathered, outage_interval, source_end};
+pub(crate) use gather::{Between, Gathered, outage_interval, source_end, source_tail};
 use loss::Growth;
 
 /// Measures what promoting a replica now would lose, as an interval with its method. Works while the source is dead.

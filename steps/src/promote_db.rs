@@ -5,6 +5,7 @@ mod act;
 mod choose;
 mod gate;
 mod outcome;
+mod probe;
 
 use jiff::Timestamp;
 use lifeboat_engine::measure::Loss;

@@ -11,6 +11,8 @@ use serde_json::json;
 use super::loss::{LossFacts, SourceEnd, Weighed, weigh};
 use crate::clients::postgres::files::{self, Processes};
 use crate::clients::postgres::look::look_through;
+use crate::clients::postgres::lsn::Lsn;
+use crate::clients::postgres::tail::{Tail, tail};
 use crate::clients::postgres::{NodeState, Seen, Session, SessionError, look};
 use crate::heartbeat::{self, Found};
 use crate::resources::database::{Database, Node};
@@ -69,11 +71,16 @@ impl Between<'_> {
         let found = self.found(&session, target.timeline, &mut evidence).await?;
         let source_end = source_end(&source, self.from.1, self.fenced_at, &mut evidence);
         let same_line = source.as_ref().ok().filter(|seen| seen.timeline == target.timeline);
+        let tail = source_tail(cx, self.from.1, target.timeline, target.position(), &mut evidence).await;
+        let source_position = same_line
+            .and_then(|seen| seen.position().map(|position| (position, seen.at)))
+            .or_else(|| tail.map(|tail| (tail.end, cx.now())));
         let weighed = weigh(&LossFacts {
             resource: self.db,
             now: cx.now(),
             source_end,
-            source_position: same_line.and_then(|seen| seen.position().map(|position| (position, seen.at))),
+            source_position,
+            lost_transactions: tail.map(|tail| tail.transactions),
             kept_to: target.position(),
             found: found.as_ref(),
             acknowledged: acknowledged.as_ref(),
@@ -148,6 +155,30 @@ pub(crate) fn source_end(
             SourceEnd::At { at, because }
         }
         None => SourceEnd::Open,
+    }
+}
+
+/// What a source that does not run any more has in its log beyond a position, if its files are on this machine.
+pub(crate) async fn source_tail(
+    cx: &ReadContext,
+    source: &Node,
+    timeline: u32,
+    from: Option<Lsn>,
+    evidence: &mut Evidence,
+) -> Option<Tail> {
+    let (local, from) = source.local.as_ref().zip(from)?;
+    if files::processes(local) != Processes::None {
+        return None;
+    }
+    match tail(&*cx.clock, local, timeline, from).await {
+        Ok(tail) => {
+            evidence.note("the source's log", json!({ "end": tail.end, "transactions beyond the replica": tail.transactions }));
+            Some(tail)
+        }
+        Err(why) => {
+            evidence.note("the source's log", why);
+            None
+        }
     }
 }
 

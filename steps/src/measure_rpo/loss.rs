@@ -36,6 +36,8 @@ pub struct LossFacts<'a> {
     pub source_end: SourceEnd,
     /// Where the old primary's log ends, read before `kept_to`; `None` if unknown.
     pub source_position: Option<(Lsn, Timestamp)>,
+    /// Transactions in the source's log beyond `kept_to`, where that could be read.
+    pub lost_transactions: Option<u64>,
     /// Up to where the log is kept: the replica's position, or the fork.
     pub kept_to: Option<Lsn>,
     /// The last heartbeat of the old timeline that the replica holds.
@@ -92,11 +94,12 @@ pub fn weigh(facts: &LossFacts<'_>) -> Weighed {
     };
     let recovered_by_heartbeat = facts.found.map(|found| found.sent_at);
     let (loss, recovered_to) = match (bytes, facts.source_position, facts.found, facts.last_replayed_commit) {
+        // The log that is missing holds no transaction, so nothing that was acknowledged is in it.
+        _ if growth == Growth::Settled && (bytes == Some(0) || facts.lost_transactions == Some(0)) => {
+            (loss("exact-lsn", Some(0.0), Some(0.0)), Some(end))
+        }
         // The replica has the whole log as it was when the source was asked; a live source may have gone on since.
-        (Some(0), Some((_, asked_at)), _, _) => match growth {
-            Growth::Settled => (loss("exact-lsn", Some(0.0), Some(0.0)), Some(end)),
-            Growth::Growing => (loss("exact-lsn", Some(0.0), Some(seconds(asked_at, end))), Some(asked_at)),
-        },
+        (Some(0), Some((_, asked_at)), _, _) => (loss("exact-lsn", Some(0.0), Some(seconds(asked_at, end))), Some(asked_at)),
         (_, _, Some(found), _) => {
             (loss("heartbeat", Some(surely_lost(facts, found)), Some(seconds(found.sent_at, end))), recovered_by_heartbeat)
         }
@@ -148,6 +151,7 @@ mod tests {
             now: at(60_000),
             source_end: SourceEnd::At { at: at(10_500), because: "its log was last written then".into() },
             source_position: None,
+            lost_transactions: None,
             kept_to: Some(Lsn(500)),
             found,
             acknowledged: Some(kept),
@@ -182,6 +186,8 @@ mod tests {
         let same = LossFacts { source_position: Some((Lsn(500), at(59_900))), ..facts(None, &kept) };
         let ended = weigh(&same);
         assert_eq!((ended.loss.method.as_str(), ended.loss.seconds_max, ended.loss.bytes), ("exact-lsn", Some(0.0), Some(0)));
+        let idle = LossFacts { source_position: Some((Lsn(548), at(59_900))), lost_transactions: Some(0), ..same.clone() };
+        assert_eq!((weigh(&idle).loss.seconds_max, weigh(&idle).loss.bytes), (Some(0.0), Some(48)));
         let lives = weigh(&LossFacts { source_end: SourceEnd::Open, ..same });
         assert_eq!(lives.loss.seconds_max, Some(0.1));
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lifeboat_engine::{Evidence, StepContext, StepError};
 
-use super::choose::{choose, other_primary, told};
-use super::gate::{ask_all, fence_stands};
+use super::choose::{Stage, choose, other_primary, told};
+use super::gate::{fence_stands, settled};
 use super::outcome::{Forked, forked, report};
 use super::{PromoteDb, PromoteIntent, Promoted, Reset, WriteProof};
 use crate::clients::postgres::history::{self, Pending};
@@ -29,7 +29,7 @@ const RESERVE: Duration = Duration::from_secs(5);
 pub(super) async fn promote(step: &PromoteDb, intent: &PromoteIntent, cx: &StepContext) -> Result<Promoted, StepError> {
     let database = database(cx, &step.db)?;
     let target = node(&database, &step.db, &intent.node)?;
-    let answers = ask_all(cx, &database).await;
+    let answers = settled(cx, &database).await;
     let seen = match answers.get(&intent.node) {
         Some(Ok(seen)) => seen.clone(),
         Some(Err(error)) => return Err(StepError::not_done(format!("{} does not answer: {error}", intent.node))),
@@ -47,7 +47,7 @@ pub(super) async fn promote(step: &PromoteDb, intent: &PromoteIntent, cx: &StepC
             ));
         }
         let timeline = Some(intent.timeline);
-        choose(&database, &answers, Some(&intent.node), intent.old_primary.as_deref(), timeline)
+        choose(&database, &answers, Some(&intent.node), intent.old_primary.as_deref(), timeline, Stage::Settled)
             .map_err(|(why, evidence)| StepError::Refused { why, evidence })?;
         if seen.position() < intent.receive.max(intent.replay) && intent.replay > seen.standby().and_then(|standby| standby.replay) {
             return Err(StepError::refused(format!("{} has less of the log than when it was judged", intent.node), told(&answers)));

@@ -28,6 +28,15 @@ impl Chosen {
 /// Why no replica may be promoted, as a sentence, with what was seen.
 pub(super) type Refusal = (String, Evidence);
 
+/// Whether positions can still change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The old primary may still send its log.
+    Streaming,
+    /// It is fenced, and the replicas have replayed what they received.
+    Settled,
+}
+
 /// Checks the wanted replica, or picks the most advanced one. `old_primary` is the node that was fenced or is about to be;
 /// `timeline` is the one it was last known to be on.
 pub(super) fn choose(
@@ -36,6 +45,7 @@ pub(super) fn choose(
     wanted: Option<&str>,
     old_primary: Option<&str>,
     timeline: Option<u32>,
+    stage: Stage,
 ) -> Result<Chosen, Refusal> {
     let evidence = told(answers);
     let refuse = |why: String| Err((why, evidence.clone()));
@@ -69,7 +79,11 @@ pub(super) fn choose(
     replay(&node, standby).map_err(|why| (why, evidence.clone()))?;
     upstream(database, answers, &node, standby, old_primary).map_err(|why| (why, evidence.clone()))?;
     line(&node, seen, &candidates, timeline).map_err(|why| (why, evidence.clone()))?;
-    furthest(&node, seen, &candidates).map_err(|why| (why, evidence.clone()))?;
+    match stage {
+        Stage::Settled => furthest(&node, seen, &candidates).map_err(|why| (why, evidence.clone()))?,
+        // Replicas of a live primary are ahead of each other by turns; what counts is where they end.
+        Stage::Streaming => {}
+    }
     Ok(Chosen { node, seen: seen.clone() })
 }
 
@@ -166,10 +180,17 @@ fn line(node: &str, seen: &Seen, candidates: &[(&String, &Seen)], timeline: Opti
     }
 }
 
+/// Another replica may hold more of the log. That counts where it holds a later commit, too: the end of a stream that broke is
+/// often half a record, or bookkeeping.
 fn furthest(node: &str, seen: &Seen, candidates: &[(&String, &Seen)]) -> Result<(), String> {
     let own = seen.position();
-    let ahead =
-        candidates.iter().filter(|(name, other)| name.as_str() != node && other.timeline == seen.timeline && other.position() > own);
+    let own_commit = seen.standby().and_then(|standby| standby.last_replayed_commit);
+    let ahead = candidates.iter().filter(|(name, other)| {
+        let commit = other.standby().and_then(|standby| standby.last_replayed_commit);
+        // A replica that has replayed nothing since its start cannot tell its last commit, so its position alone counts.
+        let later = commit.is_none() || own_commit.is_none() || commit > own_commit;
+        name.as_str() != node && other.timeline == seen.timeline && other.position() > own && later
+    });
     match ahead.max_by_key(|(_, other)| other.position()) {
         Some((other, ahead)) => {
             let bytes = ahead.position().zip(own).map_or(0, |(ahead, own)| ahead.beyond(own));

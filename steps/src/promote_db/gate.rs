@@ -1,5 +1,7 @@
 //! Whether the promotion may happen: fence, other primaries, the replica, the probe's rights, the loss. Looks only.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use lifeboat_engine::context::Proof;
 use lifeboat_engine::measure::Loss;
@@ -7,9 +9,10 @@ use lifeboat_engine::run::StepState;
 use lifeboat_engine::{Evidence, ReadContext, Readiness, StepError, StepId};
 use serde_json::json;
 
-use super::choose::{Answers, Chosen, choose, other_primary, told};
+use super::choose::{Answers, Chosen, Stage, choose, other_primary, told};
+use super::probe::rights_and_history;
 use super::{Allowed, PromoteDb, PromoteIntent};
-use crate::clients::postgres::{Session, SessionError, history, look, rights};
+use crate::clients::postgres::{Seen, SessionError, look};
 use crate::fence_db::proof::{Accepted, Verdict, prove};
 use crate::fence_db::{FenceOnRecord, Fenced, on_record};
 use crate::measure_rpo::loss::{Growth, SourceEnd, Weighed, seconds};
@@ -23,7 +26,12 @@ pub(super) async fn check(step: &PromoteDb, cx: &ReadContext) -> Result<Readines
         node(&database, &step.db, wanted)?;
     }
     let fence = on_record(cx, &step.db);
-    let answers = ask_all(cx, &database).await;
+    let (answers, stage) = match &fence {
+        FenceOnRecord::Done { .. } => (settled(cx, &database).await, Stage::Settled),
+        FenceOnRecord::Waiting(_) | FenceOnRecord::Worthless { .. } | FenceOnRecord::None => {
+            (ask_all(cx, &database).await, Stage::Streaming)
+        }
+    };
     let old_primary = match &fence {
         FenceOnRecord::Done { fenced, .. } => Some(fenced.node.clone()),
         // Before the fence the old primary is the node that answers as one.
@@ -33,11 +41,18 @@ pub(super) async fn check(step: &PromoteDb, cx: &ReadContext) -> Result<Readines
     };
     let timeline = last_timeline(cx, &database, &step.db, &answers, old_primary.as_deref());
     let refused = |(why, evidence)| StepError::Refused { why, evidence };
+    match &fence {
+        FenceOnRecord::None => return Err(refused((unfenced(old_primary.as_deref(), &answers), told(&answers)))),
+        FenceOnRecord::Worthless { why } => {
+            return Err(refused((format!("{why}: nothing is promoted before the old primary is proven fenced"), told(&answers))));
+        }
+        FenceOnRecord::Waiting(_) | FenceOnRecord::Done { .. } => {}
+    }
     if let Some((name, seen)) = other_primary(&answers, old_primary.as_deref()) {
         let why = format!("{name} answers as a primary on timeline {}: promoting another node would make two", seen.timeline);
         return Err(refused((why, told(&answers))));
     }
-    let chosen = choose(&database, &answers, step.node.as_deref(), old_primary.as_deref(), timeline).map_err(refused)?;
+    let chosen = choose(&database, &answers, step.node.as_deref(), old_primary.as_deref(), timeline, stage).map_err(refused)?;
     let mut evidence = told(&answers);
     let history = rights_and_history(cx, &database, &chosen, &evidence).await?;
     let fenced = match fence {
@@ -50,10 +65,7 @@ pub(super) async fn check(step: &PromoteDb, cx: &ReadContext) -> Result<Readines
             refuse_early(step, cx, &expected, &evidence)?;
             return Ok(Readiness::Later { needs: format!("the fence by step {id}"), evidence });
         }
-        FenceOnRecord::Worthless { why } => {
-            return Err(refused((format!("{why}: nothing is promoted before the old primary is proven fenced"), evidence)));
-        }
-        FenceOnRecord::None => return Err(refused((unfenced(old_primary.as_deref(), &answers), evidence))),
+        FenceOnRecord::Worthless { .. } | FenceOnRecord::None => return Err(refused(("nothing fences the old primary".into(), evidence))),
     };
     fence_stands(cx, &database, &fenced, &mut evidence).await?;
     let fenced_at = fenced.proof.as_ref().map(|proof| proof.at);
@@ -104,6 +116,34 @@ pub(super) async fn ask_all(cx: &ReadContext, database: &Database) -> Answers {
     answers
 }
 
+/// Asks until every replica has replayed what it received, or does not get any further: then positions and commits are final.
+pub(super) async fn settled(cx: &ReadContext, database: &Database) -> Answers {
+    let mut answers = ask_all(cx, database).await;
+    for _ in 0..SETTLING_LOOKS {
+        let busy = |answers: &Answers| -> Vec<_> {
+            let standbys = answers.values().filter_map(|answer| answer.as_ref().ok().and_then(Seen::standby));
+            standbys
+                .filter(|standby| standby.receive > standby.replay && standby.pause == "not paused")
+                .map(|standby| standby.replay)
+                .collect()
+        };
+        let before = busy(&answers);
+        if before.is_empty() {
+            break;
+        }
+        cx.sleep(BETWEEN_LOOKS).await;
+        answers = ask_all(cx, database).await;
+        if busy(&answers) == before {
+            break;
+        }
+    }
+    answers
+}
+
+/// How often, and how far apart, replicas that are still replaying are looked at again.
+const SETTLING_LOOKS: u32 = 50;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+
 fn unfenced(old_primary: Option<&str>, answers: &Answers) -> String {
     match old_primary {
         Some(name) => format!("{name} still takes writes, and no fence-db step comes before this one: two primaries would be the result"),
@@ -140,41 +180,6 @@ pub(super) async fn fence_stands(cx: &ReadContext, database: &Database, fenced: 
             Err(StepError::refused(format!("the fence of {} does not hold any more: {why}", fenced.node), evidence.clone()))
         }
     }
-}
-
-async fn rights_and_history(
-    cx: &ReadContext,
-    database: &Database,
-    chosen: &Chosen,
-    evidence: &Evidence,
-) -> Result<crate::clients::postgres::History, StepError> {
-    let refuse = |why: String| StepError::refused(why, evidence.clone());
-    let target = node(database, "the database", &chosen.node)?;
-    let lost = |error: SessionError| refuse(format!("{} does not answer: {error}", chosen.node));
-    let session = Session::reading(cx, database, target).await.map_err(lost)?;
-    let forbidden = rights::forbidden(&session).await.map_err(lost)?;
-    if !forbidden.is_empty() {
-        return Err(refuse(format!(
-            "the probe role {:?} could itself change {}: it {}; take that right away, so that looking can never promote",
-            database.probe.user,
-            chosen.node,
-            forbidden.join(", ")
-        )));
-    }
-    if !rights::sees_statistics(&session).await.map_err(lost)? {
-        return Err(refuse(format!(
-            "the probe role {:?} must be a member of pg_monitor: without it lag and streams read as empty",
-            database.probe.user
-        )));
-    }
-    if !history::may_read_history(&session).await.map_err(lost)? {
-        return Err(refuse(format!(
-            "the probe role {:?} may not read timeline histories, so a promotion could not be proven: grant it EXECUTE on \
-             lifeboat.timeline_history(integer) or pg_read_file(text)",
-            database.probe.user
-        )));
-    }
-    history::history(&session, chosen.seen.timeline).await.map_err(lost)
 }
 
 /// The timeline that the old primary was last known to be on.

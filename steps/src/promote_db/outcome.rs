@@ -1,7 +1,7 @@
 //! What became of a promotion, asked of the world: the node's timeline history tells, not any return value. Looks only.
 
 use jiff::Timestamp;
-use lifeboat_engine::{Observation, ReadContext, StepError};
+use lifeboat_engine::{Evidence, Observation, ReadContext, StepError};
 
 use super::choose::told;
 use super::gate::ask_all;
@@ -12,7 +12,7 @@ use crate::clients::postgres::session::application_name;
 use crate::clients::postgres::{Fork, Lsn, Seen, Session, SessionError};
 use crate::heartbeat::{self, quoted};
 use crate::measure_rpo::loss::{LossFacts, SourceEnd, weigh};
-use crate::measure_rpo::{database, node, outage_interval};
+use crate::measure_rpo::{database, node, outage_interval, source_tail};
 use crate::resources::database::Database;
 
 /// A promotion that happened.
@@ -168,11 +168,17 @@ pub(super) async fn report(
         None => None,
     };
     let last = session.ask_text("select (extract(epoch from pg_last_xact_replay_timestamp()) * 1000000)::bigint::text").await?;
+    let old = intent.old_primary.as_ref().and_then(|name| database.nodes.get(name));
+    let tail = match old {
+        Some(old) => source_tail(cx, old, intent.timeline, Some(forked.fork), &mut Evidence::none()).await,
+        None => None,
+    };
     let mut weighed = weigh(&LossFacts {
         resource: &step.db,
         now: cx.now(),
         source_end: intent.source_end.clone(),
-        source_position: None,
+        source_position: tail.map(|tail| (tail.end, cx.now())),
+        lost_transactions: tail.map(|tail| tail.transactions),
         kept_to: Some(forked.fork),
         found: found.as_ref(),
         acknowledged: acknowledged.as_ref(),

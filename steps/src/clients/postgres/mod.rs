@@ -7,6 +7,7 @@ pub mod lsn;
 pub mod program;
 pub mod rights;
 pub mod session;
+pub mod tail;
 mod tls;
 
 pub use look::{NodeState, Role, Seen, Standby, look};

@@ -40,6 +40,20 @@ pub async fn forbidden(session: &Session) -> Result<Vec<&'static str>, SessionEr
     Ok(NAMES.iter().enumerate().filter(|(column, _)| row.get(*column) != Some("0")).map(|(_, name)| *name).collect())
 }
 
+/// The databases beside the session's own that the role may enter. Rights to functions belong to one database each.
+///
+/// # Errors
+/// How the node did not answer.
+pub async fn other_databases(session: &Session) -> Result<Vec<String>, SessionError> {
+    let rows = session
+        .ask(
+            "select datname from pg_database where datallowconn and datname <> current_database()
+             and has_database_privilege(datname, 'connect') order by datname",
+        )
+        .await?;
+    Ok(rows.iter().filter_map(|row| row.get(0).map(str::to_owned)).collect())
+}
+
 /// Whether the role sees the statistics it must judge by. Without `pg_monitor` PostgreSQL hides them as NULL, which reads like health.
 ///
 /// # Errors

@@ -1,6 +1,5 @@
 //! What the PostgreSQL tests share: a lab, an inventory of it, contexts with a journal's facts, a heartbeat that can be stopped.
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is the test's failure")]
-#![expect(dead_code, reason = "each test binary uses its own part of the rig")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,14 +1,12 @@
 //! The main job on real servers: measure, fence, promote, with the primary dead and with it alive.
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is the test's failure")]
 
-mod postgres_rig;
-
+use crate::rig::{EUROPE, Rig, WEST};
 use lifeboat_engine::step::Step;
 use lifeboat_engine::{Clock, Measure, Observation};
 use lifeboat_steps::fence_db::FenceDb;
 use lifeboat_steps::measure_rpo::MeasureRpo;
 use lifeboat_steps::promote_db::PromoteDb;
-use postgres_rig::{EUROPE, Rig, WEST};
 use serde_json::json;
 use xtask::lab::postgres::PRIMARY;
 
