@@ -65,7 +65,9 @@ impl Executor {
     ) -> Result<(), ExecutorError> {
         // The run may have turned back while the gate was asked; then nothing starts.
         let goes_on = match self.run.phase {
-            RunPhase::Admitted | RunPhase::Running | RunPhase::Finalising => self.run.cancelled_by.is_none() && !self.detaching,
+            RunPhase::Admitted | RunPhase::Running => self.run.cancelled_by.is_none() && !self.detaching,
+            // Final steps run however the run ends, also when it was cancelled.
+            RunPhase::Finalising => !self.detaching,
             RunPhase::Held | RunPhase::Unwinding | RunPhase::Ended => false,
         };
         if !goes_on {
