@@ -114,7 +114,7 @@ fn forward(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
 /// Whether the run turns back now.
 fn turn(run: &Run, now: Timestamp, next: &mut Next) -> Option<Action> {
     let back = |rule| if rule == OnFailure::Undo { Back::Undo } else { Back::Keep };
-    let whole = if run.no_return.is_some() { OnFailure::Hold } else { run.plan.on_failure };
+    let whole = run.run_rule();
     if run.cancelled_by.is_some() {
         return Some(Action::Unwind { turn: Turn::Cancelled, back: back(whole) });
     }
@@ -131,7 +131,7 @@ fn turn(run: &Run, now: Timestamp, next: &mut Next) -> Option<Action> {
         }
     }
     let deadline = run.plan.deadline_ms.zip(run.admitted_at).map(|(ms, at)| at.saturating_add(millis(ms)).unwrap_or(Timestamp::MAX));
-    if let Some(deadline) = deadline.filter(|_| run.no_return.is_none()) {
+    if let Some(deadline) = deadline.filter(|_| run.can_turn_back()) {
         if deadline <= now {
             return Some(Action::Unwind { turn: Turn::DeadlinePassed, back: back(whole) });
         }

@@ -258,11 +258,22 @@ impl Run {
         self.steps.get(step).map_or(StepState::Waiting, |step| step.state)
     }
 
-    /// What a failure of this step leads to now. Once the point of no return is crossed a person decides, except in a drill.
+    /// Whether undo and abort are still open: the point of no return is not crossed, or does not count because this is a drill.
+    #[must_use]
+    pub fn can_turn_back(&self) -> bool {
+        self.no_return.is_none() || self.plan.mode == DRILL
+    }
+
+    /// What the end of the whole run by a person or its deadline leads to now.
+    #[must_use]
+    pub fn run_rule(&self) -> OnFailure {
+        if self.can_turn_back() { self.plan.on_failure } else { OnFailure::Hold }
+    }
+
+    /// What a failure of this step leads to now. Once the run cannot turn back a person decides.
     #[must_use]
     pub fn failure_rule(&self, step: &PlanStep) -> OnFailure {
-        let rule = step.on_failure.unwrap_or(self.plan.on_failure);
-        if self.no_return.is_some() && self.plan.mode != DRILL { OnFailure::Hold } else { rule }
+        if self.can_turn_back() { step.on_failure.unwrap_or(self.plan.on_failure) } else { OnFailure::Hold }
     }
 
     /// Whether the run has its locks.
