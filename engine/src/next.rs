@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::facts;
 use crate::journal::{Back, Outcome, Turn};
 use crate::run::{Run, RunPhase, StepRun, StepState, effect_of};
 use lifeboat_runbooks::names::{Effect, StepId};
@@ -285,15 +286,24 @@ fn back(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
 
 /// The last step in plan order whose effect still stands. One at a time: the reverse of the order in which they depend on each other.
 fn next_undo(run: &Run) -> Option<StepId> {
+    let stood_on = stood_on(run);
     run.plan
         .steps
         .iter()
         .rev()
         .find(|step| {
             is_undone_by_unwinding(step)
+                && !stood_on.contains(&step.id)
                 && matches!(run.state(&step.id), StepState::Succeeded | StepState::Rejected | StepState::Undoing | StepState::UndoInDoubt)
         })
         .map(|step| step.id.clone())
+}
+
+/// Steps on which an effect stands that could not be taken back, or that nobody has ruled out. They stay as they are: lifting a fence
+/// under a promotion that may stand makes two primaries.
+fn stood_on(run: &Run) -> BTreeSet<StepId> {
+    let stands = |step: &&PlanStep| run.steps.get(&step.id).is_some_and(|record| record.doubtful || record.state == StepState::UndoFailed);
+    run.plan.steps.iter().filter(stands).flat_map(|step| facts::ancestors(&run.plan, step)).collect()
 }
 
 fn is_undone_by_unwinding(step: &PlanStep) -> bool {
