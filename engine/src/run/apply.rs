@@ -143,7 +143,7 @@ impl Run {
                 self.turn = Some((turn.clone(), *back));
             }
             Event::UndoStarted { step } => self.change(step, StepChange::UndoStarted, at).map(|_| ())?,
-            Event::UndoSucceeded { step } => self.change(step, StepChange::UndoSucceeded, at).map(|_| ())?,
+            Event::UndoSucceeded { step } => self.change(step, StepChange::UndoSucceeded, at)?.doubtful = false,
             Event::UndoFailed { step, why } => self.change(step, StepChange::UndoFailed, at)?.why = Some(why.clone()),
             Event::FinalisingStarted => self.phase(PhaseChange::Finalising, None)?,
             Event::RunEnded { outcome, why } => {
