@@ -89,8 +89,8 @@ impl Run {
             }
             Event::StepFailed { step, why, retry_at, .. } => {
                 let change = if retry_at.is_some() { StepChange::FailedForNow } else { StepChange::Failed };
-                // What a person called off while in doubt stays doubtful: nobody has looked.
-                let called_off = self.state(step) == StepState::Held;
+                // What is called off while in doubt stays doubtful: nobody has looked.
+                let called_off = matches!(self.state(step), StepState::Held | StepState::Backoff);
                 let record = self.change(step, change, at)?;
                 record.doubtful = record.doubtful && called_off;
                 record.why = Some(why.clone());
@@ -233,7 +233,9 @@ impl Run {
             Resolution::Retry => {
                 let record = self.change(step, StepChange::ResolvedRetry, at)?;
                 record.retry_at = Some(at);
-                record
+                record.why = Some(comment.to_owned());
+                // Wanting another attempt says nothing of what the last one did.
+                return Ok(());
             }
             Resolution::Skip => self.change(step, StepChange::ResolvedSkip, at)?,
             Resolution::GiveUp => {
