@@ -138,12 +138,17 @@ impl Executor {
         let why_in_doubt = self.run.steps.get(&id).and_then(|record| record.why.clone()).unwrap_or_default();
         match seen {
             Ok(Observation::Done(value)) => self.succeeded(step, value, Seen::Observed).await,
-            Ok(Observation::InProgress) => self.record(Event::StepInProgress { step: id }),
+            Ok(Observation::InProgress) => {
+                let adoptions = self.run.steps.get(&id).map_or(0, |record| record.adoptions);
+                if adoptions < self.attempts_after_doubt(step) {
+                    self.record(Event::StepInProgress { step: id })
+                } else {
+                    let why = format!("it still goes on after it was waited for {adoptions} times");
+                    self.record(Event::StepHeld { step: id, why, evidence: Evidence::none() })
+                }
+            }
             Ok(Observation::NotDone) if self.run.state(&id) == StepState::InDoubt => {
-                let allowed =
-                    if effect_of(step) > Effect::Read { step.retry.attempts.max(ATTEMPTS_AFTER_DOUBT) } else { step.retry.attempts };
-                // An attempt cut short by the death of its process is not the step's failure.
-                let retry_at = (self.attempts(&id) < allowed.saturating_add(self.run.claims)).then(|| self.due(step));
+                let retry_at = (self.attempts(&id) < self.attempts_after_doubt(step)).then(|| self.due(step));
                 self.record(Event::StepFailed {
                     step: id,
                     why: format!("observed: it was not done ({why_in_doubt})"),
@@ -166,6 +171,13 @@ impl Executor {
                 evidence: Evidence::none(),
             }),
         }
+    }
+
+    /// How many attempts a step gets whose outcome was lost, and how often one that goes on by itself is waited for.
+    fn attempts_after_doubt(&self, step: &PlanStep) -> u32 {
+        let attempts = if effect_of(step) > Effect::Read { step.retry.attempts.max(ATTEMPTS_AFTER_DOUBT) } else { step.retry.attempts };
+        // An attempt cut short by the death of its process is not the step's failure.
+        attempts.saturating_add(self.run.claims)
     }
 
     fn attempts(&self, step: &StepId) -> u32 {

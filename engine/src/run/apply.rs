@@ -62,6 +62,7 @@ impl Run {
                 let crossed = self.plan.step(step).is_some_and(crosses);
                 let record = self.step_mut(step)?;
                 record.attempts = *attempt;
+                record.adoptions = 0;
                 record.with = Some(with.clone());
                 record.intent = Some(intent.clone());
                 record.retry_at = None;
@@ -101,7 +102,7 @@ impl Run {
                 record.doubtful = true;
                 record.why = Some(why.clone());
             }
-            Event::StepInProgress { step } => self.change(step, StepChange::InProgress, at).map(|_| ())?,
+            Event::StepInProgress { step } => self.change(step, StepChange::InProgress, at)?.adoptions += 1,
             Event::StepHeld { step, why, .. } => {
                 self.change(step, StepChange::HeldForPerson, at).map(|record| record.why = Some(why.clone()))?
             }
@@ -233,6 +234,7 @@ impl Run {
             Resolution::Retry => {
                 let record = self.change(step, StepChange::ResolvedRetry, at)?;
                 record.retry_at = Some(at);
+                record.adoptions = 0;
                 record.why = Some(comment.to_owned());
                 // Wanting another attempt says nothing of what the last one did.
                 return Ok(());
