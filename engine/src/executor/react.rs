@@ -125,7 +125,7 @@ impl Executor {
             StepError::Refused { why, evidence } => self.record(Event::StepFailed { step: id, why, evidence, retry_at: None }),
             StepError::NotDone { why, retry } => {
                 let retry_at = match retry {
-                    Retryable::Yes if self.attempts(&id) < step.retry.attempts => Some(self.due(step)),
+                    Retryable::Yes if self.attempts(&id) < self.attempts_for(step, 1) => Some(self.due(step)),
                     Retryable::Yes | Retryable::No => None,
                 };
                 self.record(Event::StepFailed { step: id, why, evidence: Evidence::none(), retry_at })
@@ -175,9 +175,13 @@ impl Executor {
 
     /// How many attempts a step gets whose outcome was lost, and how often one that goes on by itself is waited for.
     fn attempts_after_doubt(&self, step: &PlanStep) -> u32 {
-        let attempts = if effect_of(step) > Effect::Read { step.retry.attempts.max(ATTEMPTS_AFTER_DOUBT) } else { step.retry.attempts };
-        // An attempt cut short by the death of its process is not the step's failure.
-        attempts.saturating_add(self.run.claims)
+        self.attempts_for(step, if effect_of(step) > Effect::Read { ATTEMPTS_AFTER_DOUBT } else { 1 })
+    }
+
+    /// Attempts that a step gets in all. One cut short by the death of its process is not the step's failure.
+    fn attempts_for(&self, step: &PlanStep, at_least: u32) -> u32 {
+        let cut_short = self.run.steps.get(&step.id).map_or(0, |record| record.cut_short);
+        step.retry.attempts.max(at_least).saturating_add(cut_short)
     }
 
     fn attempts(&self, step: &StepId) -> u32 {

@@ -211,7 +211,9 @@ impl Run {
     fn claim(&mut self, at: Timestamp) -> Result<(), IllegalTransition> {
         let open: Vec<StepId> = self.steps.iter().filter(|(_, step)| step.state.is_open()).map(|(id, _)| id.clone()).collect();
         for id in open {
+            let cut_short = self.state(&id) == StepState::Running;
             let record = self.change(&id, StepChange::Claimed, at)?;
+            record.cut_short += u32::from(cut_short);
             record.doubtful = true;
             record.why = Some("the process that ran it is gone".into());
         }

@@ -157,6 +157,8 @@ pub struct StepRun {
     pub state: StepState,
     /// Attempts begun.
     pub attempts: u32,
+    /// How often an attempt was under way when its process died: not the step's failure, so it is made up for.
+    pub cut_short: u32,
     /// How often the last attempt was found to go on by itself.
     pub adoptions: u32,
     /// Whether an effect may exist that nobody has confirmed or ruled out.
