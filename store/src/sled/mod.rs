@@ -437,6 +437,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_removed_is_cleared_away_with_the_next_commit() {
+        let place = tempfile::tempdir().unwrap();
+        with_records(place.path(), 9).await;
+        let store = SledStore::open(place.path(), &SledOptions::default().ballast_bytes(4096)).unwrap();
+        let number = store.shared.head(&log()).unwrap().number;
+        let left = || store.shared.engine.part_keys(number, Seq(0), Seq(u64::MAX), 1000).unwrap().len();
+        assert_eq!(left(), 9 * 2);
+        store.truncate(&log(), Seq(5), Record(vec![1; 9_000])).await.unwrap();
+        let other = |n: u64| Commit { expect: Vec::new(), append: vec![(LogId::new("run/b").unwrap(), vec![Record(vec![n as u8])])] };
+        store.commit(other(0)).await.unwrap();
+        assert_eq!(left(), 3 + 4 * 2, "the carry and four records");
+        store.remove(&log()).await.unwrap();
+        store.commit(other(1)).await.unwrap();
+        assert_eq!(left(), 0);
+    }
+
+    #[tokio::test]
     async fn a_blob_file_stops_the_store_because_sled_never_syncs_one() {
         let place = tempfile::tempdir().unwrap();
         let store = SledStore::open(place.path(), &SledOptions::default().ballast_bytes(4096)).unwrap();

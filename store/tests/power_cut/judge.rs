@@ -7,7 +7,7 @@ use std::path::Path;
 use lifeboat_store::{Commit, Digest, LogId, Record, SledStore, Store, StoreError};
 
 use crate::plan::{Log, State, Task};
-use crate::writer::options;
+use crate::writer::{is_planted, options};
 
 /// How far each task had come at an instant.
 #[derive(Clone, Debug)]
@@ -44,6 +44,13 @@ impl Progress {
                 known.tried = Some(known.task.state.clone());
             }
             "ack" => known.acknowledged = known.tried.take().unwrap(),
+            // Somebody else saw the deed in flight done: from then on it must stay, acknowledged or not.
+            "seen" => {
+                let seen = words.next().and_then(Digest::parse);
+                if known.tried.as_ref().is_some_and(|tried| Some(tried.heads()) == seen && known.acknowledged.heads() != tried.heads()) {
+                    known.acknowledged = known.tried.clone().unwrap();
+                }
+            }
             // Observed after an error: the deed did not happen, and the task may choose again.
             "undone" => {
                 known.tried = None;
@@ -104,8 +111,9 @@ pub(crate) async fn judge(root: &Path, settled: &Settled, progress: &Progress) -
     for (digest, bytes) in acknowledged {
         check_kept(&store, digest, Some(bytes)).await?;
     }
-    let in_flight = progress.tasks.values().filter_map(|known| known.tried.as_ref()).flat_map(|state| state.kept.keys());
-    for digest in in_flight {
+    let in_flight = progress.tasks.values().filter_map(|known| known.tried.as_ref()).flat_map(|state| &state.kept);
+    // A planted file was never kept by anybody, and may be torn.
+    for (digest, _) in in_flight.filter(|(_, bytes)| !is_planted(bytes)) {
         check_kept(&store, digest, None).await?;
     }
     go_on(&store).await.map_err(|error| format!("the store does not go on: {error}"))?;

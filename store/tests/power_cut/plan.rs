@@ -105,6 +105,12 @@ impl State {
         Seq(self.logs.get(log).map_or(0, |log| log.first + log.records.len() as u64))
     }
 
+    /// A digest of where every log stands: what somebody sees who lists them.
+    pub(crate) fn heads(&self) -> Digest {
+        let heads = self.logs.iter().map(|(log, found)| (log, found.first, found.first + found.records.len() as u64, found.chain));
+        digest_of_heads(heads)
+    }
+
     fn perform(&mut self, deed: &Deed) {
         match deed {
             Deed::Commit(commit) => {
@@ -131,4 +137,10 @@ impl State {
             }
         }
     }
+}
+
+/// A digest of a list of heads: name, first, next, chain.
+pub(crate) fn digest_of_heads<'a>(heads: impl Iterator<Item = (&'a LogId, u64, u64, Digest)>) -> Digest {
+    let text: Vec<String> = heads.map(|(log, first, next, chain)| format!("{log} {first} {next} {chain}")).collect();
+    Digest::of(text.join("\n").as_bytes())
 }

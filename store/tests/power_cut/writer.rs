@@ -1,14 +1,15 @@
 //! The recorded process: several tasks at work on one store, in several sessions. It notes every deed before and after.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use lifeboat_store::{SledOptions, SledStore, Store, StoreError};
+use lifeboat_store::{Digest, SledOptions, SledStore, Store, StoreError};
 
-use crate::plan::{Deed, Task};
+use crate::plan::{Deed, Task, digest_of_heads};
 
 /// What the recorded process is told.
 #[derive(Clone, Debug)]
@@ -80,14 +81,17 @@ enum InDoubt {
 
 async fn session(job: &Job, store: Arc<SledStore>, tasks: Vec<Working>, notes: &Arc<Mutex<File>>) -> Vec<Working> {
     let mut running = Vec::new();
+    let names: Vec<String> = tasks.iter().map(|task| task.task.name.clone()).collect();
+    let watching = tokio::spawn(watch(store.clone(), names, notes.clone()));
     for mut task in tasks {
-        let (store, notes, deeds) = (store.clone(), notes.clone(), job.deeds);
+        let (store, notes, deeds, folder) = (store.clone(), notes.clone(), job.deeds, job.root.join("data/kept"));
         running.push(tokio::spawn(async move {
             task.settle(&store, &notes).await;
             for _ in 0..deeds {
                 task.before = task.task.clone();
                 let deed = task.task.next();
                 note(&notes, &format!("try {} {}", task.task.name, task.task.deeds()));
+                plant(&folder, &deed);
                 match perform(&store, deed).await {
                     Ok(()) => note(&notes, &format!("ack {}", task.task.name)),
                     // Where a fault was planned, the session ends here, with this deed in doubt.
@@ -105,7 +109,25 @@ async fn session(job: &Job, store: Arc<SledStore>, tasks: Vec<Working>, notes: &
     for task in running {
         done.push(task.await.unwrap());
     }
+    watching.abort();
+    // An aborted task gives its handle of the store back some time later; the next opening needs it now.
+    let _ = watching.await;
     done
+}
+
+/// Notes whatever it sees of the tasks: nothing that was seen may be lost.
+async fn watch(store: Arc<SledStore>, names: Vec<String>, notes: Arc<Mutex<File>>) {
+    let mut last: BTreeMap<String, Digest> = BTreeMap::new();
+    loop {
+        for name in &names {
+            let Ok(heads) = store.logs(&format!("{name}/"), None, NonZeroU32::MAX).await else { return };
+            let seen = digest_of_heads(heads.iter().map(|head| (&head.log, head.first.0, head.next.0, head.chain)));
+            if last.insert(name.clone(), seen) != Some(seen) {
+                note(&notes, &format!("seen {name} {seen}"));
+            }
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 impl Working {
@@ -143,6 +165,20 @@ fn open(job: &Job, notes: &Mutex<File>) -> Option<SledStore> {
         }
     }
     None
+}
+
+/// Whether a value is there before it is kept, unsynced, as a process leaves it that was killed while it kept the same.
+pub(crate) fn is_planted(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|first| first % 2 == 1)
+}
+
+fn plant(folder: &Path, deed: &Deed) {
+    if let Deed::Keep { bytes } = deed
+        && is_planted(bytes)
+    {
+        // On a disk that is full there is nothing to plant.
+        let _ = std::fs::write(folder.join(Digest::of(bytes).to_string()), bytes);
+    }
 }
 
 async fn perform(store: &SledStore, deed: Deed) -> Result<(), StoreError> {
