@@ -160,9 +160,14 @@ pub(crate) struct StatusArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReportFormat {
+    /// For people
     Text,
+    /// For programs
     Json,
+    /// One page that needs no network
     Html,
+    /// The timeline as a picture
+    Svg,
 }
 
 #[derive(Debug, Args)]

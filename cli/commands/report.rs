@@ -24,6 +24,7 @@ pub(crate) fn write(global: &Global, plan: &Plan, entries: &[Entry], format: Rep
         ReportFormat::Text => lifeboat_report::text(&report, width(), colour(global, file)),
         ReportFormat::Json => lifeboat_report::json(&report),
         ReportFormat::Html => lifeboat_report::html(&report, plan),
+        ReportFormat::Svg => lifeboat_report::timeline_svg(&report),
     };
     match file {
         None => print(&text),
