@@ -4,6 +4,8 @@
 mod methods;
 pub mod proof;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use lifeboat_engine::context::Proof;
 use lifeboat_engine::run::StepState;
@@ -218,6 +220,22 @@ impl FenceDb {
     }
 }
 
+/// How long a method that was accepted is given to show: machines take a while to die.
+const PROOF_WITHIN: Duration = Duration::from_secs(10);
+/// How often it is looked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+async fn prove_within(cx: &StepContext, database: &Database, node: &str, accepted: Accepted, patience: Duration) -> Option<FenceProof> {
+    let until = cx.clock.instant().after(patience.min(cx.time_left() / 2));
+    loop {
+        match prove(cx, database, node, accepted).await {
+            Verdict::Proven(proof) => return Some(proof),
+            Verdict::TakesWrites(_) | Verdict::Unproven { .. } if cx.clock.instant() >= until => return None,
+            Verdict::TakesWrites(_) | Verdict::Unproven { .. } => cx.sleep(LOOK_AGAIN).await,
+        }
+    }
+}
+
 /// The other nodes that answer as standbys.
 async fn heirs(cx: &ReadContext, database: &Database, fenced: &str, evidence: &mut Evidence) -> Vec<(String, Seen)> {
     let mut heirs = Vec::new();
@@ -267,12 +285,18 @@ impl Step for FenceDb {
         let mut accepted = Accepted::Unknown;
         for method in &node.fence {
             cx.progress(&format!("fencing {} by {}", self.node, method.name()));
-            match methods::carry_out(cx, &database, node, method).await {
-                Ok(Accepted::ByCommand) => accepted = Accepted::ByCommand,
-                Ok(Accepted::Unknown) => {}
-                Err(why) => tried.note(method.name(), why),
-            }
-            if let Verdict::Proven(proof) = prove(cx, &database, &self.node, accepted).await {
+            let patience = match methods::carry_out(cx, &database, node, method).await {
+                Ok(Accepted::ByCommand) => {
+                    accepted = Accepted::ByCommand;
+                    PROOF_WITHIN
+                }
+                Ok(Accepted::Unknown) => PROOF_WITHIN,
+                Err(why) => {
+                    tried.note(method.name(), why);
+                    Duration::ZERO
+                }
+            };
+            if let Some(proof) = prove_within(cx, &database, &self.node, accepted, patience).await {
                 return Ok(self.fenced(proof, Some(method)));
             }
         }

@@ -104,7 +104,7 @@ async fn reject(cx: &StepContext, database: &Database, node: &Node, local: &Loca
             send(*postmaster, Signal::HUP);
         }
         let closed = Session::reading(cx, database, node).await.is_err_and(|error| error.is_reject());
-        let sessions = files::session_processes(&pids);
+        let sessions = files::lasting_sessions(&*cx.clock, local).await?;
         if closed && sessions.is_empty() {
             return Ok(Accepted::Unknown);
         }

@@ -66,11 +66,17 @@ pub(crate) async fn prove(cx: &ReadContext, database: &Database, name: &str, acc
     if let Outside::Primary(seen) = outside {
         return Verdict::TakesWrites(seen);
     }
-    let inside = node.local.as_ref().map(|local| inside(local, &mut vantages));
+    let inside = match &node.local {
+        Some(local) => Some(inside(cx, local, &mut vantages).await),
+        None => None,
+    };
     let streams = replicas(cx, database, name, &mut vantages).await;
     let checked = check(cx, node, &mut vantages).await;
     let proven = |kind: &str, vantages| Verdict::Proven(FenceProof { kind: kind.into(), vantages, at: cx.now() });
     let unproven = |why: &str, vantages| Verdict::Unproven { why: format!("{name} {why}"), vantages };
+    if let (Outside::Refused, Some(Inside::Stopped)) = (&outside, &inside) {
+        return proven("stopped", vantages);
+    }
     if let Streams::Yes(replica) = &streams {
         return unproven(&format!("still sends its log to {replica}, so it lives"), vantages);
     }
@@ -78,7 +84,6 @@ pub(crate) async fn prove(cx: &ReadContext, database: &Database, name: &str, acc
         (_, Some(Inside::Unreadable), _) => {
             unproven("runs on this machine, but its processes cannot be seen; run Lifeboat as their owner", vantages)
         }
-        (Outside::Refused, Some(Inside::Stopped), _) => proven("stopped", vantages),
         (_, Some(Inside::WouldReturn), _) => {
             unproven("is stopped, but would come back as a primary: standby.signal is missing in its data directory", vantages)
         }
@@ -150,21 +155,27 @@ enum Inside {
     Unreadable,
 }
 
-fn inside(local: &Local, vantages: &mut Vec<Vantage>) -> Inside {
+async fn inside(cx: &ReadContext, local: &Local, vantages: &mut Vec<Vantage>) -> Inside {
     let (saw, inside) = match files::processes(local) {
         Processes::None if files::comes_back_as_standby(local) => {
             ("no process works in its data directory, and standby.signal is there".to_owned(), Inside::Stopped)
         }
         Processes::None => ("no process works in its data directory, but standby.signal is missing".to_owned(), Inside::WouldReturn),
-        Processes::Some(pids) => match files::session_processes(&pids).len() {
-            0 => (format!("it runs ({} processes) without any session", pids.len()), Inside::RunsWithoutSessions),
-            count => (format!("it runs ({} processes) with {count} sessions", pids.len()), Inside::RunsWithSessions(count)),
+        Processes::Some(pids) => match files::lasting_sessions(&*cx.clock, local).await.map(|sessions| sessions.len()) {
+            Ok(0) => (format!("it runs ({} processes) without any session", pids.len()), Inside::RunsWithoutSessions),
+            Ok(count) => (format!("it runs ({} processes) with {count} sessions", pids.len()), Inside::RunsWithSessions(count)),
+            Err(why) => (why, Inside::Unreadable),
         },
         Processes::Unknown(why) => (why, Inside::Unreadable),
     };
     vantages.push(Vantage { from: "its processes".into(), saw });
     inside
 }
+
+/// How lately a replica must have heard from the node for that to show life.
+const HEARD_LATELY_MS: u64 = 3000;
+/// How a replica's report of life begins.
+pub(crate) const GETS_LOG: &str = "it gets the log of";
 
 /// Whether any replica still gets the node's log.
 #[derive(Debug, PartialEq, Eq)]
@@ -188,8 +199,14 @@ async fn replicas(cx: &ReadContext, database: &Database, name: &str, vantages: &
             continue;
         };
         if standby.streams() && standby.upstream.as_deref() == Some(address.as_str()) {
-            vantages.push(Vantage { from: other.clone(), saw: format!("it gets the log of {name}") });
-            return Streams::Yes(other.clone());
+            let heard = standby.heard_ms_ago.unwrap_or(u64::MAX);
+            if heard <= HEARD_LATELY_MS {
+                vantages.push(Vantage { from: other.clone(), saw: format!("{GETS_LOG} {name}, {heard} ms ago") });
+                return Streams::Yes(other.clone());
+            }
+            // A receiver waits a minute for a primary that says nothing: it shows neither life nor death.
+            vantages.push(Vantage { from: other.clone(), saw: format!("its stream from {name} is open and silent") });
+            continue;
         }
         vantages.push(Vantage { from: other.clone(), saw: format!("it gets no log from {name}") });
         answer = Streams::No;

@@ -13,7 +13,7 @@ use super::choose::{Answers, Chosen, Stage, choose, other_primary, told};
 use super::probe::rights_and_history;
 use super::{Allowed, PromoteDb, PromoteIntent};
 use crate::clients::postgres::{Seen, SessionError, look};
-use crate::fence_db::proof::{Accepted, Verdict, prove};
+use crate::fence_db::proof::{Accepted, GETS_LOG, Verdict, prove};
 use crate::fence_db::{FenceOnRecord, Fenced, on_record};
 use crate::measure_rpo::loss::{Growth, SourceEnd, Weighed, seconds};
 use crate::measure_rpo::{Between, MeasuredRpo, database, node, source_end};
@@ -171,7 +171,7 @@ pub(super) async fn fence_stands(cx: &ReadContext, database: &Database, fenced: 
         // A fence by an operator's program without a check is proven in full only by the attempt that ran it; a risk that people
         // accepted is not proven at all. Both stand as long as nothing shows the node alive.
         Verdict::Unproven { why, vantages } => {
-            let alive = vantages.iter().any(|vantage| vantage.saw.starts_with("it gets the log of"));
+            let alive = vantages.iter().any(|vantage| vantage.saw.starts_with(GETS_LOG));
             evidence.note(format!("{} looked at again", fenced.node), json!(vantages));
             let by_command = fenced.proof.as_ref().is_some_and(|proof| proof.kind == "powered-off");
             if !alive && (by_command || fenced.risk_accepted.is_some()) {

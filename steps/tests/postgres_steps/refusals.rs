@@ -1,5 +1,4 @@
 //! Wrong ways to promote and to fence, each refused with a sentence that a person understands, before anything is changed.
-#![expect(clippy::unwrap_used, reason = "a failed step of a test is the test's failure")]
 
 use crate::rig::{EUROPE, Rig, WEST};
 use lifeboat_engine::context::Proof;

@@ -1,5 +1,4 @@
 //! What the PostgreSQL tests share: a lab, an inventory of it, contexts with a journal's facts, a heartbeat that can be stopped.
-#![expect(clippy::unwrap_used, reason = "a failed step of a test is the test's failure")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

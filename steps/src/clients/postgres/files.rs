@@ -152,9 +152,31 @@ pub async fn control(clock: &dyn Clock, local: &Local) -> Result<Control, String
     })
 }
 
+/// Sessions that last: those seen twice, a while apart. A client that is being turned away has a process for an instant, too.
+///
+/// # Errors
+/// That the processes cannot be seen.
+pub async fn lasting_sessions(clock: &dyn Clock, local: &Local) -> Result<Vec<u32>, String> {
+    let look = || match processes(local) {
+        Processes::None => Ok(Vec::new()),
+        Processes::Some(pids) => Ok(session_processes(&pids)),
+        Processes::Unknown(why) => Err(why),
+    };
+    let first = look()?;
+    if first.is_empty() {
+        return Ok(first);
+    }
+    clock.sleep(TURNED_AWAY_WITHIN).await;
+    let second = look()?;
+    Ok(first.into_iter().filter(|pid| second.contains(pid)).collect())
+}
+
+/// How long the process of a client that is turned away may live.
+const TURNED_AWAY_WITHIN: Duration = Duration::from_millis(300);
+
 /// Sessions of clients and replicas among a server's processes, told by their titles: `postgres: app orders 127.0.0.1(40022) idle`.
 #[must_use]
-pub fn session_processes(pids: &[u32]) -> Vec<u32> {
+fn session_processes(pids: &[u32]) -> Vec<u32> {
     let is_session = |pid: &u32| {
         let title = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let title = String::from_utf8_lossy(&title);

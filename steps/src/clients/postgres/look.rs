@@ -60,6 +60,8 @@ pub struct Standby {
     pub upstream: Option<String>,
     /// `streaming` while a receiver runs and gets data.
     pub receiver: Option<String>,
+    /// How long ago, in milliseconds, the receiver last heard from its upstream. A silent primary keeps its receivers for a minute.
+    pub heard_ms_ago: Option<u64>,
     /// Commit time, on the old primary's clock, of the last transaction replayed.
     pub last_replayed_commit: Option<Timestamp>,
 }
@@ -156,7 +158,8 @@ const LOOK: &str = "select
    from pg_settings where name = 'primary_conninfo'),
  (select sender_host || ':' || sender_port from pg_stat_wal_receiver),
  (select status from pg_stat_wal_receiver),
- (extract(epoch from pg_last_xact_replay_timestamp()) * 1000000)::bigint::text";
+ (extract(epoch from pg_last_xact_replay_timestamp()) * 1000000)::bigint::text,
+ (select greatest(0, extract(epoch from clock_timestamp() - last_msg_receipt_time) * 1000)::bigint from pg_stat_wal_receiver)::text";
 
 /// Logs in as the probe and looks.
 ///
@@ -187,6 +190,7 @@ pub async fn look_through(cx: &ReadContext, session: &Session) -> Result<Seen, S
             upstream_set: text(11).map(str::to_owned),
             upstream: text(12).map(str::to_owned),
             receiver: text(13).map(str::to_owned),
+            heard_ms_ago: text(15).and_then(|text| text.parse().ok()),
             last_replayed_commit: micros(text(14)),
         }),
         Some(_) | None => return Err(wrong("recovery state")),

