@@ -341,7 +341,7 @@ fn verdict(run: &Run) -> (Outcome, String) {
     if !doubtful.is_empty() {
         return (Outcome::Stuck, format!("the effect of {} is unknown", doubtful.join(", ")));
     }
-    let left = named(&|_, record| record.state == StepState::UndoFailed);
+    let left = named(&|_, record| matches!(record.state, StepState::UndoFailed | StepState::UndoInDoubt | StepState::Undoing));
     if !left.is_empty() {
         return (Outcome::Stuck, format!("the effect of {} could not be taken back", left.join(", ")));
     }

@@ -163,6 +163,14 @@ fn resolve(run: &Run, step: &StepId, resolution: &Resolution, comment: &str, by:
             record.state.word()
         )));
     }
+    let in_time = match run.phase {
+        RunPhase::Admitted | RunPhase::Running | RunPhase::Held => true,
+        RunPhase::Unwinding => record.state == StepState::UndoFailed,
+        RunPhase::Finalising | RunPhase::Ended => false,
+    };
+    if *resolution == Resolution::Retry && !in_time {
+        return Err(SteerError::NotNow(format!("run {} is {}; nothing of it is tried again", run.id, run.phase.word())));
+    }
     if let (Resolution::Done { outputs }, Some(planned)) = (resolution, run.plan.step(step)) {
         check_outputs(&planned.step_type, outputs, ports)?;
     }
