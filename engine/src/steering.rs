@@ -130,7 +130,7 @@ fn answerable(run: &Run, step: &StepId, by: &Actor, ports: &Ports) -> Result<Str
     if ask.expires_at <= ports.clock.now() {
         return Err(SteerError::NotNow("time is up: silence was a no".into()));
     }
-    let Some(name) = &by.person else {
+    let Some(name) = by.person.as_ref().filter(|_| by.system_user != "root") else {
         return Err(SteerError::NotYou(format!(
             "the system user {} is no person of the inventory; add one under `people` with this `system_user` (root is never a person)",
             by.system_user
