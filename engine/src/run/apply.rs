@@ -48,6 +48,9 @@ impl Run {
         if self.entries == 0 && !matches!(entry.event, Event::RunAdmitted { .. }) {
             return Err(IllegalTransition::Misplaced("the first entry of a run is not its admission".into()));
         }
+        if self.phase == RunPhase::Ended && !matches!(entry.event, Event::RunReleasedLocks { .. }) {
+            return Err(IllegalTransition::Misplaced("the run has ended".into()));
+        }
         match &entry.event {
             Event::RunAdmitted { run, binding, by, locks, incident, .. } => {
                 self.check_admission(run, binding)?;
@@ -153,7 +156,7 @@ impl Run {
                 self.ended_at = Some(at);
             }
             Event::RunReleasedLocks { .. } => {
-                if self.phase != RunPhase::Ended || self.outcome != Some(Outcome::Stuck) {
+                if self.phase != RunPhase::Ended || self.outcome != Some(Outcome::Stuck) || self.locks_released {
                     return Err(IllegalTransition::Misplaced("only a stuck run keeps locks that can be released".into()));
                 }
                 self.locks_released = true;
