@@ -1,0 +1,13 @@
+//! The promises of the executor, on a scripted world in virtual time. Real peers are in the tests of `lifeboat-steps`.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+#[path = "../world/mod.rs"]
+mod world;
+
+mod admission;
+mod crash;
+mod doubt;
+mod journal;
+mod order;
+mod people;
+mod tables;
