@@ -259,6 +259,8 @@ pub struct Rehearsal {
 pub struct Clock {
     /// Service ended in this interval.
     pub outage_began_at: Option<OutageBegan>,
+    /// When the recovery time objective runs out, counted from the earliest instant at which service may have ended.
+    pub rto_due_at: Option<Timestamp>,
     /// A monitor called it.
     pub detected_at: Option<Timestamp>,
     /// A person or an armed rule called it a disaster.

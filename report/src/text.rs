@@ -108,6 +108,9 @@ impl Page {
         self.figure(report, "Data loss", loss, report.objectives.rpo_seconds, rpo_met);
         let actuals = &report.actuals;
         let mut whose = Vec::new();
+        if let Some(due) = report.clock.rto_due_at.filter(|_| report.rehearsal.is_none() && !report.outcome.ended()) {
+            whose.push(format!("RTO runs out at {} UTC", words::instant(due, report.clock.run_started_at)));
+        }
         if rpa.method != "unknown" {
             let bytes = rpa.bytes.map(|bytes| format!(", {}", words::bytes(bytes))).unwrap_or_default();
             whose.push(format!("loss by {}{bytes}", words::clean(&rpa.method)));

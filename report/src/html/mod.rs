@@ -23,8 +23,9 @@ pub fn html(report: &Report, plan: &Plan) -> String {
         "<style>:root{{{PALETTE}}}@media (prefers-color-scheme:dark){{:root{{{PALETTE_DARK}}}}}@media print{{:root{{{PALETTE}}}}}\n{STYLE}{RULES}</style>\n</head>\n<body>\n"
     ));
     headline(&mut out, report);
-    figures(&mut out, report);
+    // What a person must do comes before everything that is only to be read.
     sections::wanted(&mut out, report);
+    figures(&mut out, report);
     sections::notices(&mut out, report);
     sections::timeline(&mut out, report);
     sections::graph_and_clock(&mut out, report, plan);
@@ -64,6 +65,8 @@ fn headline(out: &mut String, report: &Report) {
     ));
 }
 
+const OUTAGE: &str = "Outage";
+
 fn figures(out: &mut String, report: &Report) {
     out.push_str("<section class=\"cards\">\n");
     let rpa = &report.actuals.rpa;
@@ -71,7 +74,9 @@ fn figures(out: &mut String, report: &Report) {
     let clock = &report.clock;
     let seen = match (&clock.outage_began_at, &clock.service_restored_at) {
         (Some(began), Some(restored)) => format!("ended: seen by {}; back: {}", began.method, restored.because),
-        (Some(began), None) => format!("ended: seen by {}; nobody saw it back", began.method),
+        (Some(began), None) => {
+            format!("ended: seen by {}; {}", began.method, if report.outcome.ended() { "nobody saw it back" } else { "not seen back yet" })
+        }
         (None, Some(restored)) => format!("nobody saw it end; back: {}", restored.because),
         (None, None) => "nobody saw service end or come back".to_owned(),
     };
@@ -82,7 +87,7 @@ fn figures(out: &mut String, report: &Report) {
             figure(out, report, "Data loss in the drill", loss, report.objectives.rpo_seconds, drill.within_rpo, &loss_words(report));
         }
         None => {
-            figure(out, report, "Outage", report.actuals.rta_outage, report.objectives.rto_seconds, report.met.rto, &seen);
+            figure(out, report, OUTAGE, report.actuals.rta_outage, report.objectives.rto_seconds, report.met.rto, &seen);
             figure(out, report, "Data loss", loss, report.objectives.rpo_seconds, report.met.rpo, &loss_words(report));
         }
     }
@@ -130,7 +135,9 @@ fn figure(out: &mut String, report: &Report, name: &str, actual: Figure, objecti
     match objective {
         Some(objective) => {
             out.push_str(&gauge(actual, objective));
-            out.push_str(&format!("<div class=\"dim\">of {} allowed · {}</div></div>\n", words::seconds(objective), escape(how)));
+            let due = report.clock.rto_due_at.filter(|_| name == OUTAGE && !report.outcome.ended());
+            let due = due.map(|due| format!(", until <b>{}</b> UTC", words::instant(due, report.clock.run_started_at))).unwrap_or_default();
+            out.push_str(&format!("<div class=\"dim\">of {} allowed{due} · {}</div></div>\n", words::seconds(objective), escape(how)));
         }
         None => out.push_str(&format!("<div class=\"dim\">{}</div></div>\n", escape(how))),
     }

@@ -15,7 +15,7 @@ pub(super) fn wanted(out: &mut String, report: &Report) {
     if report.wanted.is_empty() {
         return;
     }
-    out.push_str("<section><h2>What a person must do</h2>\n");
+    out.push_str("<section class=\"first\"><h2>What a person must do</h2>\n");
     for wanted in &report.wanted {
         out.push_str(&format!(
             "<div class=\"todo\"><b>{}</b>: {} <span class=\"dim\">since {} UTC</span>\n",

@@ -255,6 +255,7 @@ fn clock(history: &History, recovery: &Recovery) -> Clock {
     let run = &history.run;
     Clock {
         outage_began_at: recovery.began.clone(),
+        rto_due_at: recovery.began.as_ref().and_then(|began| due(began.earliest, run.plan.objectives.rto_ms?)),
         detected_at: run.incident.detected_at,
         declared_at: run.incident.declared_at,
         run_started_at: history.admitted_at,
@@ -270,6 +271,10 @@ fn clock(history: &History, recovery: &Recovery) -> Clock {
             .and(instants(|measure| if let Measure::Verified { at } = measure { Some(*at) } else { None }).max()),
         run_ended_at: run.ended_at,
     }
+}
+
+fn due(from: jiff::Timestamp, allowed_ms: u64) -> Option<jiff::Timestamp> {
+    from.checked_add(jiff::SignedDuration::from_millis(i64::try_from(allowed_ms).ok()?)).ok()
 }
 
 /// A drill's time: from the outage it made, else from its declaration, else from its start.

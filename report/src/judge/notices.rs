@@ -41,7 +41,9 @@ pub(super) fn wanted(plan: &Plan, history: &History) -> Vec<Wanted> {
                 let since = record.ask.as_ref().map_or(history.as_of, |ask| ask.asked_at);
                 wanted.push(Wanted { step: id.to_owned(), since, why: format!("{people}{whose} must approve{until}"), commands });
             }
-            StepState::Held => wanted.push(asked(why, resolve(id, &["done", "retry", "skip", "give-up"]))),
+            // Where an effect may exist, looking comes before trying again.
+            StepState::Held if record.doubtful => wanted.push(asked(why, resolve(id, &["done", "retry", "skip", "give-up"]))),
+            StepState::Held => wanted.push(asked(why, resolve(id, &["retry", "done", "skip", "give-up"]))),
             StepState::Failed if !record.given_up && run.turn.is_none() && run.failure_rule(step) == OnFailure::Hold => {
                 wanted.push(asked(why, resolve(id, &["retry", "done", "skip", "give-up"])));
             }
@@ -262,7 +264,7 @@ fn instant_of(measure: &Measure) -> Option<(&'static str, jiff::Timestamp)> {
 
 fn effects(said: &mut Said, report: &Report) {
     for left in &report.left_behind {
-        said.of(Level::Bad, "left-behind", &left.step, format!("{} on {}", sentence(&left.why), words::list(&left.resources)));
+        said.of(Level::Bad, "left-behind", &left.step, format!("Its effect on {} stands: {}", words::list(&left.resources), left.why));
     }
     if report.outcome == Standing::Stuck && !report.locks_kept.is_empty() {
         said.say(
@@ -275,11 +277,6 @@ fn effects(said: &mut Said, report: &Report) {
             ),
         );
     }
-}
-
-fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn people(said: &mut Said, report: &Report) {

@@ -20,7 +20,7 @@ pub const GRAPH_STEPS_MAX: usize = 300;
 pub const GRAPH_NEEDS_MAX: usize = 2_000;
 
 const APPROVAL: &str = "approval";
-const BOX: (f64, f64) = (244.0, 50.0);
+const BOX: (f64, f64) = (264.0, 50.0);
 const MARGIN: f64 = 20.0;
 const ROW: f64 = BOX.1 + 38.0;
 /// Room for the line of the point of no return.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::theme::{hatchings, icon, label, n, open, text_width};
 use crate::marks;
@@ -208,7 +208,7 @@ impl<'a> Chart<'a> {
 
     /// When the objective ends, if it is on the picture.
     fn due(&self) -> Option<(Timestamp, String)> {
-        let due = due(self.report)?;
+        let due = self.report.clock.rto_due_at?;
         let name = if self.report.rehearsal.is_some() { "objective" } else { "RTO" };
         Some((due, format!("{name} {}", seconds(self.report.objectives.rto_seconds?))))
     }
@@ -314,6 +314,11 @@ impl<'a> Chart<'a> {
         let took = step.duration_seconds.filter(|_| step.started_at.is_some()).map(seconds);
         let words = took.clone().unwrap_or_else(|| mark.word.to_owned());
         let y = self.row(&step.id, &words, Some(mark));
+        if self.room == Room::Narrow && step.segments.is_empty() {
+            // Nothing to draw: the name is row enough.
+            self.y -= 24.0;
+            return;
+        }
         let _ = writeln!(self.out, "<path class=\"line soft\" d=\"M{} {}H{}\"/>", n(self.axis.0), n(y + 20.5), n(self.right()));
         let mut end = self.axis.0;
         for segment in &step.segments {
@@ -428,16 +433,10 @@ fn extent(report: &Report) -> (Timestamp, Timestamp) {
     let to = instants.iter().copied().max().unwrap_or(report.as_of);
     // The objective is drawn to scale where that leaves the run at least five eighths of the picture.
     let length = to.duration_since(from).as_secs_f64();
-    match due(report) {
+    match report.clock.rto_due_at {
         Some(due) if due > to && due.duration_since(from).as_secs_f64() <= length * 1.6 => (from, due),
         Some(_) | None => (from, to),
     }
-}
-
-/// When the recovery time objective ends, counted from the earliest instant at which service may have ended.
-fn due(report: &Report) -> Option<Timestamp> {
-    let began = report.clock.outage_began_at.as_ref()?;
-    began.earliest.checked_add(SignedDuration::try_from_secs_f64(report.objectives.rto_seconds?).ok()?).ok()
 }
 
 /// The instants worth a flag, in order; each name once.
