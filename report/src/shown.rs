@@ -277,10 +277,23 @@ pub(crate) fn hostile_night(evil: &str) -> Tale {
         .claimed("second")
 }
 
+/// The same as far as a question to people of whom one has answered.
+pub(crate) fn hostile_question(evil: &str) -> Tale {
+    let mut tale = hostile_night(evil);
+    let asked = tale.entries.iter().position(|entry| matches!(entry.event, lifeboat_engine::Event::ApprovalGranted { .. })).unwrap();
+    tale.entries.truncate(asked + 1);
+    for entry in &mut tale.entries {
+        if let lifeboat_engine::Event::ApprovalRequested { count, .. } = &mut entry.event {
+            *count = 2;
+        }
+    }
+    tale
+}
+
 #[test]
 fn nothing_foreign_paints_on_a_terminal() {
     for evil in HOSTILE {
-        let shown = text(&hostile_night(evil).report(), 80, Colour::Plain);
+        let shown = text(&hostile_night(evil).report(), 80, Colour::Plain) + &text(&hostile_question(evil).report(), 80, Colour::Plain);
         let bad = shown.chars().find(|c| {
             (c.is_control() && *c != '\n')
                 || ('\u{200b}'..='\u{200f}').contains(c)

@@ -25,6 +25,11 @@ pub(super) fn wanted(out: &mut String, report: &Report) {
         ));
         for approval in report.approvals.iter().filter(|approval| approval.end == ApprovalEnd::Open && approval.step == wanted.step) {
             facts(out, "What to decide on", &approval.shown);
+            for answer in &approval.answers {
+                let comment = answer.comment.as_ref().filter(|comment| !comment.is_empty());
+                let comment = comment.map(|comment| format!("<blockquote>{}</blockquote>", escape(comment))).unwrap_or_default();
+                out.push_str(&format!("<div>{} said {}{comment}</div>\n", escape(&answer.by.name), escape(&answer.said)));
+            }
         }
         for command in &wanted.commands {
             out.push_str(&format!("<code>{}</code>\n", escape(command)));

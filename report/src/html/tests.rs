@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::judge::tests::lossy_night;
-use crate::shown::{HOSTILE, hostile_night, nights};
+use crate::shown::{HOSTILE, hostile_night, hostile_question, nights};
 use crate::{graph, html, timeline_svg};
 
 /// A tag of a page: its name, whether it closes, and its attributes.
@@ -86,8 +86,7 @@ fn harmless(page: &str) {
 
 #[test]
 fn nothing_foreign_becomes_markup() {
-    for evil in HOSTILE {
-        let tale = hostile_night(evil);
+    for tale in HOSTILE.iter().flat_map(|evil| [hostile_night(evil), hostile_question(evil)]) {
         let report = tale.report();
         for page in [html(&report, &tale.plan), timeline_svg(&report), graph::svg(&tale.plan, Some(&report)), graph::svg(&tale.plan, None)]
         {
