@@ -1,5 +1,6 @@
 //! The doors to the outside: everything that opens a connection or starts a process. What to do with answers is in the steps.
 
+pub mod aws;
 pub mod dns;
 pub mod http;
 pub mod postgres;

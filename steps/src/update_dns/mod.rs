@@ -1,8 +1,10 @@
 //! The `update-dns` step type: its parameters, intent and output. How a provider is asked and changed is in `rfc2136` and
 //! `route53`.
 
+pub mod entries;
 mod proof;
 pub mod rfc2136;
+pub mod route53;
 pub mod serial;
 
 use jiff::{SignedDuration, Timestamp};
@@ -35,6 +37,8 @@ pub struct UpdateDns {
 pub enum Intent {
     /// Dynamic updates.
     Rfc2136(rfc2136::Intent),
+    /// Amazon Route 53.
+    Route53(route53::Intent),
 }
 
 /// What the record was, what it is, and since when.
@@ -124,9 +128,11 @@ impl Step for UpdateDns {
                 Readiness::Refused { why, evidence } => Readiness::Refused { why, evidence },
                 Readiness::Later { needs, evidence } => Readiness::Later { needs, evidence },
             }),
-            Provider::Route53(_) => {
-                Ok(Readiness::Refused { why: "records in Route 53 cannot be moved by this build".into(), evidence: Evidence::none() })
-            }
+            Provider::Route53(hosted) => Ok(match route53::prepare(cx, &record, hosted, &self.to).await? {
+                Readiness::Ready { intent, evidence } => Readiness::Ready { intent: Intent::Route53(intent), evidence },
+                Readiness::Refused { why, evidence } => Readiness::Refused { why, evidence },
+                Readiness::Later { needs, evidence } => Readiness::Later { needs, evidence },
+            }),
         }
     }
 
@@ -137,6 +143,11 @@ impl Step for UpdateDns {
                 self.still_wanted(&record, &intent.wanted)?;
                 rfc2136::execute(cx, rfc2136::server_of(&record)?, intent).await
             }
+            Intent::Route53(intent) => {
+                let hosted = route53::hosted_of(&record)?;
+                route53::still_wanted(&record, hosted, intent)?;
+                route53::execute(cx, hosted, intent).await
+            }
         }
     }
 
@@ -144,6 +155,7 @@ impl Step for UpdateDns {
         let record = self.record(cx)?;
         match intent {
             Intent::Rfc2136(intent) => rfc2136::observe(cx, rfc2136::server_of(&record)?, intent).await,
+            Intent::Route53(intent) => route53::observe(cx, route53::hosted_of(&record)?, intent).await,
         }
     }
 
@@ -154,6 +166,7 @@ impl Step for UpdateDns {
         let record = self.record(cx)?;
         match intent {
             Intent::Rfc2136(intent) => rfc2136::undo(cx, rfc2136::server_of(&record)?, intent).await,
+            Intent::Route53(intent) => route53::undo(cx, route53::hosted_of(&record)?, intent).await,
         }
     }
 }

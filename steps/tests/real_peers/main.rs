@@ -3,6 +3,8 @@
 
 mod command;
 mod dns_update;
+mod route53;
+mod route53_front;
 mod stage;
 mod verify;
 mod wait;
