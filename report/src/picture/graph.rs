@@ -27,7 +27,7 @@ const ROW: f64 = BOX.1 + 38.0;
 const RETURN_ROOM: f64 = 26.0;
 
 /// The graph as one self-contained SVG. Steps are boxes, approvals hexagons; the point of no return has a double border and a line
-/// across. A state is told by sign, word and colour. With a report, the critical path is drawn bold.
+/// across; a plan alone marks the steps that may run on either side of it. A state is told by sign, word and colour. With a report, the critical path is drawn bold.
 #[must_use]
 pub fn svg(plan: &Plan, report: Option<&Report>) -> String {
     sized(plan, report).0
@@ -58,6 +58,7 @@ struct Drawing<'a> {
     /// The first layer with a point of no return.
     return_layer: Option<usize>,
     hot: BTreeSet<(&'a str, &'a str)>,
+    either_side: BTreeSet<&'a str>,
     width: f64,
 }
 
@@ -78,6 +79,38 @@ fn edges(steps: &[PlanStep]) -> Vec<(usize, usize)> {
     all.sort_unstable();
     all.dedup();
     all
+}
+
+/// Steps that may run on either side of the point of no return: neither needed by all of them nor in need of one of them.
+fn either_side(plan: &Plan) -> BTreeSet<&str> {
+    let no_return: Vec<&PlanStep> = plan.steps.iter().filter(|step| crosses(step)).collect();
+    if no_return.is_empty() {
+        return BTreeSet::new();
+    }
+    let mut after: BTreeSet<&str> = no_return.iter().map(|step| step.id.as_str()).collect();
+    for step in &plan.steps {
+        if step.needs.iter().any(|need| after.contains(need.as_str())) {
+            after.insert(step.id.as_str());
+        }
+    }
+    let needed_by: Vec<BTreeSet<&str>> = no_return.iter().map(|crossing| needed(plan, crossing)).collect();
+    plan.steps
+        .iter()
+        .map(|step| step.id.as_str())
+        .filter(|id| !after.contains(id) && !needed_by.iter().all(|needed| needed.contains(id)))
+        .collect()
+}
+
+/// A step and all that it needs, near and far.
+fn needed<'a>(plan: &'a Plan, step: &'a PlanStep) -> BTreeSet<&'a str> {
+    let mut needed = BTreeSet::from([step.id.as_str()]);
+    // Each step comes after what it needs, so one look from the end is enough.
+    for step in plan.steps.iter().rev() {
+        if needed.contains(step.id.as_str()) {
+            needed.extend(step.needs.iter().map(StepId::as_str));
+        }
+    }
+    needed
 }
 
 /// The wires between two neighbours of the critical path, also where skipped steps lie between them.
@@ -111,6 +144,7 @@ impl<'a> Drawing<'a> {
             reports: report.map(|report| report.steps.iter().map(|step| (step.id.as_str(), step)).collect()).unwrap_or_default(),
             return_layer: plan.steps.iter().enumerate().filter(|(_, step)| crosses(step)).map(|(index, _)| main.layer[index]).min(),
             hot: path.windows(2).flat_map(|pair| hot(plan, report, &pair[0], &pair[1])).collect(),
+            either_side: if report.is_none() { either_side(plan) } else { BTreeSet::new() },
             width: main.width.max(finally.width).max(BOX.0) + 2.0 * MARGIN,
             main,
             edges: main_edges,
@@ -168,7 +202,9 @@ impl<'a> Drawing<'a> {
                     let _ = write!(path, "V{}", n(y(layer) + BOX.1));
                     here = (x, y(layer) + BOX.1);
                 }
-                let end = (layout.x[to] + shift, y(layout.layer[to]));
+                // The double border of a point of no return begins a little above its box.
+                let border = if crosses(&steps[to]) { 4.0 } else { 0.0 };
+                let end = (layout.x[to] + shift, y(layout.layer[to]) - border);
                 curve(&mut path, here, (end.0, end.1 - 5.0));
                 let _ = writeln!(out, "<path class=\"wire{class}\" d=\"{path}\"/>");
                 let _ = writeln!(out, "<path class=\"tip{class}\" d=\"M{} {}l-4.5-8h9z\"/>", n(end.0), n(end.1 - 0.6));
@@ -237,8 +273,13 @@ impl<'a> Drawing<'a> {
             out.push_str(&icon(left + 25.0, y + BOX.1 / 2.0, mark));
             text_x = left + 44.0;
         }
-        let room = right - 12.0 - text_x;
+        let mut room = right - 12.0 - text_x;
+        if self.either_side.contains(step.id.as_str()) {
+            out.push_str(&label(right - 12.0, y + 20.0, "small t-bad end", "either side"));
+            room -= 70.0;
+        }
         out.push_str(&label(text_x, y + 21.0, "id", &fit(step.id.as_str(), room, 14.0)));
+        let room = right - 12.0 - text_x;
         out.push_str(&label(text_x, y + 38.0, "dim", &fit(&self.second_line(step, report.copied()), room, 11.4)));
         out.push_str("</g>\n");
     }
@@ -380,4 +421,39 @@ pub fn dot(plan: &Plan) -> String {
         }
     }
     out + "}\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tale::{orders, plan, step};
+    use lifeboat_runbooks::plan::Return;
+
+    #[test]
+    fn steps_that_the_point_of_no_return_does_not_order_are_marked() {
+        let mut steps = vec![
+            step("a", "wait", &[], None),
+            step("b", "wait", &["a"], None),
+            step("c", "wait", &["b"], None),
+            step("aside", "wait", &["a"], None),
+        ];
+        steps[1].point_of_no_return = Return::NoReturn;
+        let plan = plan("failover", steps);
+        assert_eq!(either_side(&plan), BTreeSet::from(["aside"]));
+        assert_eq!(svg(&plan, None).matches("either side").count(), 1);
+        assert!(either_side(&orders("failover")).is_empty());
+    }
+
+    #[test]
+    fn what_only_one_of_two_crossings_needs_may_run_after_the_other() {
+        let mut steps = vec![
+            step("f", "wait", &[], None),
+            step("g", "wait", &[], None),
+            step("p", "wait", &["f"], None),
+            step("q", "wait", &["g"], None),
+        ];
+        steps[2].point_of_no_return = Return::NoReturn;
+        steps[3].point_of_no_return = Return::NoReturn;
+        assert_eq!(either_side(&plan("failover", steps)), BTreeSet::from(["f", "g"]));
+    }
 }

@@ -45,6 +45,7 @@ pub(super) fn place(nodes: &[Node], edges: &[(usize, usize)]) -> Option<Layout> 
     let mut net = Net::new(nodes, edges, &layer, layers);
     net.order();
     net.straighten();
+    net.plumb(edges);
     let left = net.all().map(|v| net.x[v] - net.width[v] / 2.0).fold(f64::INFINITY, f64::min);
     let right = net.all().map(|v| net.x[v] + net.width[v] / 2.0).fold(0.0, f64::max);
     let left = if left.is_finite() { left } else { 0.0 };
@@ -179,6 +180,32 @@ impl Net {
                 let order = self.rows[row].clone();
                 let wishes: Vec<f64> = order.iter().map(|v| self.wish(*v)).collect();
                 self.settle(&order, &wishes);
+            }
+        }
+    }
+
+    /// Hangs each long edge on one line where its neighbours leave room: best under its source, else over its target.
+    fn plumb(&mut self, edges: &[(usize, usize)]) {
+        let mut beside = vec![(f64::NEG_INFINITY, f64::INFINITY); self.width.len()];
+        for (edge, chain) in self.chains.clone().into_iter().enumerate() {
+            for row in &self.rows {
+                for (index, v) in row.iter().enumerate() {
+                    let room = |w: usize| f64::midpoint(self.width[w], self.width[*v]) + GAP / 2.0;
+                    beside[*v] = (
+                        index.checked_sub(1).map_or(f64::NEG_INFINITY, |left| self.x[row[left]] + room(row[left])),
+                        row.get(index + 1).map_or(f64::INFINITY, |right| self.x[*right] - room(*right)),
+                    );
+                }
+            }
+            let low = chain.iter().map(|v| beside[*v].0).fold(f64::NEG_INFINITY, f64::max);
+            let high = chain.iter().map(|v| beside[*v].1).fold(f64::INFINITY, f64::min);
+            if low > high {
+                continue;
+            }
+            let (from, to) = (self.x[edges[edge].0], self.x[edges[edge].1]);
+            let x = if (low..=high).contains(&from) || !(low..=high).contains(&to) { from.clamp(low, high) } else { to };
+            for v in chain {
+                self.x[v] = x;
             }
         }
     }
