@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use super::{test, tidy};
+use super::{schema, test, tidy};
 use xtask::{Result, Trouble};
 
-/// Formatting, house rules, lints as errors, tests; stops at the first that fails.
+/// Formatting, house rules, lints as errors, schemas, tests; stops at the first that fails.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     if let Some(word) = words.first() {
         return Err(Trouble::new(format!("`ci` takes no argument, found `{word}`")));
@@ -13,6 +13,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     step("formatting", || cargo(&["fmt", "--all", "--check"]))?;
     step("house rules", || tidy::run(&[]))?;
     step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"]))?;
+    step("schemas", schema::check)?;
     step("tests", || test::run(&["--locked"]))
 }
 

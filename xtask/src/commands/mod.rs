@@ -4,6 +4,7 @@ mod ci;
 mod demo;
 mod install;
 mod lab;
+mod schema;
 mod test;
 mod tidy;
 mod torture;
@@ -30,6 +31,7 @@ const COMMANDS: &[Command] = &[
     },
     Command { name: "lab", help: "start the lab of the tests to play with, until the input ends or Ctrl-C", run: lab::run },
     Command { name: "test", help: "install what is missing, then run every test (further words go to the runner)", run: test::run },
+    Command { name: "schema", help: "write the JSON Schemas that editors use, from the binary", run: schema::run },
     Command { name: "tidy", help: "check the house rules that a compiler does not know", run: tidy::run },
     Command { name: "ci", help: "formatting, house rules, lints, tests: what must pass before a change lands", run: ci::run },
     Command { name: "torture", help: "long proofs: power cuts, kills at random moments", run: torture::run },

@@ -212,7 +212,7 @@ impl Stage {
             if beating { Some(true) } else { heartbeat.try_wait().ok().flatten().map(|_| false) }
         });
         if beats == Some(true) {
-            println!("lifeboat heartbeat orders-db: a row each half second, acknowledged ones kept in {}", file.display());
+            println!("lifeboat heartbeat orders-db: four rows a second, acknowledged ones kept in {}", file.display());
             return Ok(());
         }
         Err(Trouble::new(format!("the heartbeat does not beat: {}", std::fs::read_to_string(&log).unwrap_or_default().trim())))
@@ -290,7 +290,7 @@ impl Stage {
 }
 
 /// Builds the binary as every other build does, so that nothing is compiled twice.
-fn build() -> Result<PathBuf> {
+pub(super) fn build() -> Result<PathBuf> {
     let status = Command::new(env!("CARGO")).args(["build", "--quiet", "--bin", "lifeboat"]).current_dir(lab::root()).status();
     match status {
         Ok(status) if status.success() => Ok(lab::target().join("debug/lifeboat")),
