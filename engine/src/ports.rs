@@ -8,6 +8,9 @@ use crate::registry::Registry;
 use crate::secret::Secrets;
 use lifeboat_store::Store;
 
+// Whoever drives a run has to name its owner; the server does so without knowing the store.
+pub use lifeboat_store::OwnerId;
+
 /// The real parts, or those of a test.
 #[derive(Clone, Debug)]
 pub struct Ports {
