@@ -6,7 +6,11 @@ use serde_json::Value;
 use crate::names::Effect;
 
 /// Key in a parameter's JSON Schema: the value names a resource of this kind. Such fields may use inputs and mode, never step outputs.
+/// The kind [`ANY_KIND`] takes every resource.
 pub const RESOURCE_KEY: &str = "x-lifeboat-resource";
+
+/// Kind of a parameter that takes resources of every kind.
+pub const ANY_KIND: &str = "any";
 
 /// Key in a parameter's JSON Schema: the value names a node of the resource in this sibling field.
 pub const NODE_OF_KEY: &str = "x-lifeboat-node-of";

@@ -71,16 +71,36 @@ fn redirect(schema: &mut Value, moved: &dyn Fn(&str) -> String) {
     }
 }
 
-/// Any value may also be written as `${{ }}`, so editors must not underline it.
+/// Any value may also be written as `${{ }}`, so editors must not underline that; any other text is still wrong there.
 fn accept_expressions(keys: &mut Map<String, Value>) {
-    let scalar = keys.get("type").and_then(Value::as_str).is_some_and(|name| matches!(name, "integer" | "number" | "boolean"));
-    if scalar && let Some(name) = keys.remove("type") {
-        keys.insert("type".to_owned(), json!([name, "string"]));
-    }
-    // What the form of a text is cannot be told of a text that is filled in later.
-    if let Some(Value::String(pattern)) = keys.get("pattern").cloned() {
-        keys.insert("pattern".to_owned(), Value::String(format!("({pattern})|\\$\\{{\\{{")));
+    const EXPRESSION: &str = "\\$\\{\\{";
+    let filled = |name: &str| matches!(name, "integer" | "number" | "boolean" | "array");
+    let types: Option<Vec<Value>> = match keys.get("type") {
+        Some(Value::String(name)) if filled(name) => Some(vec![json!(name), json!("string")]),
+        Some(Value::Array(names)) if names.iter().filter_map(Value::as_str).any(filled) => {
+            Some(names.iter().cloned().chain([json!("string")]).collect())
+        }
+        _ => None,
+    };
+    if let Some(types) = types {
+        keys.insert("type".to_owned(), Value::Array(types));
+        keys.insert("pattern".to_owned(), json!(EXPRESSION));
+    } else if let Some(Value::String(pattern)) = keys.get("pattern").cloned() {
+        // What the form of a text is cannot be told of a text that is filled in later.
+        keys.insert("pattern".to_owned(), Value::String(format!("({pattern})|{EXPRESSION}")));
         keys.remove("format");
+    }
+    if let Some(Value::Array(variants)) = keys.get_mut("oneOf")
+        && !variants.is_empty()
+        && variants.iter().all(|variant| variant.get("const").is_some_and(Value::is_string))
+    {
+        variants.push(json!({ "type": "string", "pattern": EXPRESSION, "description": "An expression." }));
+    }
+    if keys.get("enum").and_then(Value::as_array).is_some_and(|words| words.iter().any(Value::is_string))
+        && let Some(words) = keys.remove("enum")
+    {
+        keys.remove("type");
+        keys.insert("anyOf".to_owned(), json!([{ "enum": words }, { "type": "string", "pattern": EXPRESSION }]));
     }
 }
 

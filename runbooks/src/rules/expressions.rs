@@ -82,6 +82,10 @@ pub(crate) fn hole(checked: &Checked<'_>, step: usize, hole: &Hole<'_, '_>, prob
         None if parts.iter().all(|part| matches!(part, Part::Text(_))) => Ty::word(&unescape(&scalar.text)),
         None => return,
     };
+    if matches!(ty, Ty::Any) && !matches!(hole.shape.kind, Kind::Any) {
+        problems.push(undeclared(hole.node.span));
+        return;
+    }
     let joined = matches!(ty, Ty::Text(None)) && parts.len() > 1;
     if let Err((why, help)) = ty.fit(hole.shape) {
         let help = if joined && matches!(hole.shape.kind, Kind::Duration | Kind::Text(TextRules { one_of: Some(_), .. })) {
@@ -96,6 +100,10 @@ pub(crate) fn hole(checked: &Checked<'_>, step: usize, hole: &Hole<'_, '_>, prob
 }
 
 fn joinable(checked: &Checked<'_>, node: &Node, ty: &Ty, start: usize, text: &str, problems: &mut Vec<Diagnostic>) {
+    if matches!(ty, Ty::Any) {
+        problems.push(undeclared(part_span(checked, node, start, start + text.len())));
+        return;
+    }
     let fits = ty.is_settled() || ty.is_text() || ty.is_number() || matches!(ty, Ty::Bool | Ty::Length);
     if !fits {
         let help = match ty {
@@ -117,6 +125,12 @@ fn joinable(checked: &Checked<'_>, node: &Node, ty: &Ty, start: usize, text: &st
         let message = format!("this is part of a text, and the expression is {}", ty.words());
         problems.push(Diagnostic::error(codes::ANSWER_TYPE, part_span(checked, node, start, start + text.len()), message).help(help));
     }
+}
+
+/// Nobody said what this value will be, so nobody can say that it is wrong.
+fn undeclared(span: Span) -> Diagnostic {
+    let message = "the type of this is not declared: whether it fits is only known in the run, and the step is held where it does not";
+    Diagnostic::warning(codes::ANSWER_TYPE, span, message).help("use an output whose type is declared, where there is one")
 }
 
 /// Whether an expression depends on how the run goes.

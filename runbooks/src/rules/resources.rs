@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Checked;
-use crate::catalog::{ResourceInfo, Resources};
+use crate::catalog::{ANY_KIND, ResourceInfo, Resources};
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::runbook::{Step, TriggerKind};
@@ -148,13 +148,18 @@ pub(crate) fn unknown(reference: &Reference, span: Span, resources: &dyn Resourc
         ReferenceKind::Resource(kind) => {
             let Some(found) = resources.resource(name) else {
                 let alike = of_kind(kind, resources);
-                let help =
-                    suggest::instead(name, &alike).or_else(|| Some(format!("add it to the inventory as a resource of kind `{kind}`")));
+                let help = suggest::instead(name, &alike).or_else(|| {
+                    Some(if kind == ANY_KIND {
+                        "add it to the inventory".to_owned()
+                    } else {
+                        format!("add it to the inventory as a resource of kind `{kind}`")
+                    })
+                });
                 return Some(
                     Diagnostic::error(codes::UNKNOWN_RESOURCE, span, format!("the inventory has no resource `{name}`")).maybe_help(help),
                 );
             };
-            (found.kind != *kind).then(|| {
+            (found.kind != *kind && kind != ANY_KIND).then(|| {
                 let message = format!("`{name}` is a resource of kind `{}`, and one of kind `{kind}` is wanted here", found.kind);
                 Diagnostic::error(codes::WRONG_KIND, span, message).maybe_help(suggest::instead(name, &of_kind(kind, resources)))
             })
@@ -173,5 +178,9 @@ pub(crate) fn unknown(reference: &Reference, span: Span, resources: &dyn Resourc
 }
 
 fn of_kind<'r>(kind: &str, resources: &'r dyn Resources) -> Vec<&'r str> {
-    resources.names().into_iter().filter(|name| resources.resource(name).is_some_and(|info| info.kind == kind)).collect()
+    resources
+        .names()
+        .into_iter()
+        .filter(|name| kind == ANY_KIND || resources.resource(name).is_some_and(|info| info.kind == kind))
+        .collect()
 }
