@@ -1,8 +1,9 @@
 //! The graph of a runbook: what waits for what, in which order, and which steps are known to have ended before another. Circles and needs
 //! that cannot be met are found here.
 
+use std::cell::Cell;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 
 use petgraph::Direction;
 use petgraph::algo::kosaraju_scc;
@@ -10,6 +11,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Span};
+use crate::parse::PROBLEMS_MAX;
 use crate::runbook::{Runbook, Step};
 use crate::suggest;
 
@@ -24,6 +26,8 @@ pub(crate) struct Graph<'a> {
     pub order: Vec<usize>,
     /// For each step one bit for each step that ends before it.
     ancestors: Vec<Vec<u64>>,
+    /// How many more unknown names are compared with all known ones.
+    suggestions: Cell<u32>,
 }
 
 impl<'a> Graph<'a> {
@@ -36,8 +40,15 @@ impl<'a> Graph<'a> {
                 names.entry(step.name.value.as_str()).or_insert(index);
             }
         }
-        let mut graph =
-            Self { main: runbook.steps.len(), names, needs: DiGraph::default(), order: Vec::new(), ancestors: Vec::new(), steps };
+        let mut graph = Self {
+            main: runbook.steps.len(),
+            names,
+            needs: DiGraph::default(),
+            order: Vec::new(),
+            ancestors: Vec::new(),
+            steps,
+            suggestions: Cell::new(SUGGESTIONS_MAX),
+        };
         graph.steps.iter().for_each(|_| {
             graph.needs.add_node(());
         });
@@ -54,9 +65,14 @@ impl<'a> Graph<'a> {
         self.names.get(name).copied()
     }
 
-    /// All names, in the order of the file.
-    pub(crate) fn all_names(&self) -> Vec<&'a str> {
-        self.steps.iter().map(|step| step.name.value.as_str()).filter(|name| !name.is_empty()).collect()
+    /// Help for the name of a step that does not exist.
+    pub(crate) fn instead(&self, wrong: &str, reader: usize) -> Option<String> {
+        self.suggestions.set(self.suggestions.get().checked_sub(1)?);
+        let reader = self.steps[reader].name.value.as_str();
+        let known: Vec<&str> =
+            self.steps.iter().map(|step| step.name.value.as_str()).filter(|name| !name.is_empty() && *name != reader).collect();
+        crate::work::spend(known.len());
+        suggest::instead(wrong, &known)
     }
 
     /// Whether the order of a step is known: steps of circles have none.
@@ -71,19 +87,21 @@ impl<'a> Graph<'a> {
 
     fn connect(&mut self, index: usize, problems: &mut Vec<Diagnostic>) {
         let step = self.steps[index];
-        let mut seen: Vec<&str> = Vec::new();
+        let mut seen: HashSet<&str> = HashSet::new();
         for need in &step.needs {
             let name = need.value.as_str();
-            if seen.contains(&name) {
+            crate::work::spend(1);
+            if problems.len() > PROBLEMS_MAX {
+                return;
+            }
+            if !seen.insert(name) {
                 problems
                     .push(Diagnostic::error(codes::BAD_NEED, need.span, format!("`{name}` stands twice here")).help("keep one of them"));
                 continue;
             }
-            seen.push(name);
             let Some(before) = self.find(name) else {
-                let known: Vec<&str> = self.all_names().into_iter().filter(|known| *known != step.name.value).collect();
                 let problem = Diagnostic::error(codes::UNKNOWN_STEP, need.span, format!("there is no step `{name}`"));
-                problems.push(problem.maybe_help(suggest::instead(name, &known)));
+                problems.push(problem.maybe_help(self.instead(name, index)));
                 continue;
             };
             match (index < self.main, before < self.main) {
@@ -104,6 +122,9 @@ impl<'a> Graph<'a> {
 
     fn circles(&self, problems: &mut Vec<Diagnostic>) {
         for mut circle in kosaraju_scc(&self.needs) {
+            if problems.len() > PROBLEMS_MAX {
+                return;
+            }
             circle.sort_unstable();
             let first = circle[0];
             if circle.len() == 1 {
@@ -138,6 +159,7 @@ impl<'a> Graph<'a> {
         let mut towards: HashMap<NodeIndex<usize>, NodeIndex<usize>> = HashMap::new();
         let mut queue = VecDeque::from([first]);
         while let Some(step) = queue.pop_front() {
+            crate::work::spend(1);
             for need in self.needs.neighbors_directed(step, Direction::Incoming) {
                 if need == first {
                     let mut path = vec![step];
@@ -168,6 +190,7 @@ impl<'a> Graph<'a> {
         while let Some(Reverse(index)) = ready.pop() {
             let mut bits = vec![0_u64; words];
             for before in self.needs.neighbors_directed(NodeIndex::new(index), Direction::Incoming) {
+                crate::work::spend(words / 8 + 1);
                 bits[before.index() / 64] |= 1 << (before.index() % 64);
                 for (word, more) in bits.iter_mut().zip(&self.ancestors[before.index()]) {
                     *word |= more;
@@ -184,6 +207,9 @@ impl<'a> Graph<'a> {
         }
     }
 }
+
+/// How many unknown names of steps get a "did you mean": each is compared with all others.
+const SUGGESTIONS_MAX: u32 = 50;
 
 /// A longer circle is cut in messages.
 const SHOWN_MAX: usize = 8;

@@ -18,6 +18,7 @@ mod rules;
 pub mod runbook;
 mod shape;
 mod suggest;
+mod work;
 mod yaml;
 
 pub use catalog::{Catalog, Examined, ResourceInfo, Resources, StepTypeInfo, Touch};
@@ -31,3 +32,11 @@ pub use plan::{Plan, PlanStep};
 pub use planning::{PlanRequest, plan};
 pub use rules::check;
 pub use runbook::Runbook;
+
+#[cfg(test)]
+extern crate self as lifeboat_runbooks;
+
+/// Step types for tests inside the crate: the same that the tests outside use.
+#[cfg(test)]
+#[path = "../tests/catalog/mod.rs"]
+mod tests_catalog;

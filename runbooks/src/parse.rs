@@ -20,6 +20,15 @@ use crate::shape::{self, Kind, Shape, TextRules};
 use crate::yaml::{self, Content, Node};
 use crate::{editor, suggest};
 
+// What is beyond the limits of the file's schema was reported, and is not looked at.
+const MODES_MAX: usize = 20;
+const TRIGGERS_MAX: usize = 100;
+const VALUES_MAX: usize = 1000;
+const NEEDS_MAX: usize = 1000;
+
+/// Most inputs of a runbook: people type them.
+const INPUTS_MAX: usize = 200;
+
 /// Most problems that are told of one file; more are noise.
 pub(crate) const PROBLEMS_MAX: usize = 500;
 
@@ -127,7 +136,7 @@ impl Reader<'_> {
             return vec![Spanned { value: MODE_DEFAULT.to_owned(), span: Span::default() }];
         };
         let mut modes: Vec<Spanned<String>> = Vec::new();
-        for mode in node.items().iter().filter_map(|item| spanned(Some(item))) {
+        for mode in node.items().iter().take(MODES_MAX).filter_map(|item| spanned(Some(item))) {
             if modes.iter().any(|known| known.value == mode.value) {
                 self.report(codes::DUPLICATE_ID, mode.span, format!("the mode `{}` stands twice here", mode.value), "keep one of them");
             } else {
@@ -144,7 +153,12 @@ impl Reader<'_> {
 
     fn inputs(&mut self, node: Option<&Node>) -> Vec<Input> {
         let mut inputs = Vec::new();
-        for entry in node.map(Node::entries).unwrap_or_default() {
+        let entries = node.map(Node::entries).unwrap_or_default();
+        if let Some(entry) = entries.get(INPUTS_MAX) {
+            let message = format!("the runbook has {} inputs; {INPUTS_MAX} is the most", entries.len());
+            self.report(codes::LIMIT, entry.key_span, message, "group them, or split the runbook");
+        }
+        for entry in entries.iter().take(INPUTS_MAX) {
             let name = Spanned { value: entry.key.clone(), span: entry.key_span };
             if let Some(why) = name_problem(&name.value, "an input") {
                 self.report(codes::BAD_NAME, name.span, why, "use a lower-case letter, then letters, digits and _");
@@ -160,6 +174,7 @@ impl Reader<'_> {
             let one_of = entry.value.get("one_of").map(|list| {
                 list.items()
                     .iter()
+                    .take(VALUES_MAX)
                     .enumerate()
                     .filter_map(|(index, item)| self.input_value(item, &shape, &format!("value {} of `one_of`", index + 1)))
                     .collect::<Vec<_>>()
@@ -193,7 +208,7 @@ impl Reader<'_> {
 
     fn triggers(&mut self, node: Option<&Node>, modes: &[Spanned<String>]) -> Vec<Trigger> {
         let mut triggers: Vec<Trigger> = Vec::new();
-        for item in node.map(Node::items).unwrap_or_default() {
+        for item in node.map(Node::items).unwrap_or_default().iter().take(TRIGGERS_MAX) {
             let Some(id) = spanned(item.get("id")) else { continue };
             if triggers.iter().any(|known| known.id.value == id.value) {
                 self.report(codes::DUPLICATE_ID, id.span, format!("the trigger `{}` stands twice here", id.value), "give it another id");
@@ -283,7 +298,14 @@ impl Reader<'_> {
         Step {
             id,
             step_type: spanned(node.get("type")).unwrap_or(Spanned { value: String::new(), span: head }),
-            needs: node.get("needs").map(Node::items).unwrap_or_default().iter().filter_map(|need| spanned(Some(need))).collect(),
+            needs: node
+                .get("needs")
+                .map(Node::items)
+                .unwrap_or_default()
+                .iter()
+                .take(NEEDS_MAX)
+                .filter_map(|need| spanned(Some(need)))
+                .collect(),
             timeout_ms: period_ms(node.get("timeout")).unwrap_or(TIMEOUT_DEFAULT_MS),
             retry: self.retry(node.get("retry")),
             undo: if node.get("undo").and_then(Node::text) == Some("never") { UndoRule::Never } else { UndoRule::Default },

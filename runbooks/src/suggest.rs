@@ -4,13 +4,19 @@
 pub(crate) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Names longer than this are compared by nobody: the comparison's work is the product of both lengths.
     const LETTERS_MAX: usize = 64;
+    /// More names than this are not looked through: the help is a courtesy, and a file may hold 10,000 names and as many slips.
+    const NAMES_MAX: usize = 1000;
     if wrong.len() > LETTERS_MAX {
         return None;
     }
     let plain = |text: &str| text.to_ascii_lowercase().replace(['-', '_', ' '], "");
     let wanted = plain(wrong);
     let mut best: Option<(usize, &str)> = None;
-    for name in known {
+    for name in known.into_iter().take(NAMES_MAX) {
+        if name.len().abs_diff(wrong.len()) > LETTERS_MAX / 3 {
+            continue;
+        }
+        crate::work::spend(name.len() * wrong.len() / 8 + 1);
         if name.len() > LETTERS_MAX {
             continue;
         }

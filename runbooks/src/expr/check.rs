@@ -33,8 +33,8 @@ pub(crate) enum Seen {
     NotBefore,
     /// The step whose expression this is.
     Itself,
-    /// There is none; with the names that could be meant.
-    Unknown(Vec<String>),
+    /// There is none; with what to do.
+    Unknown(Option<String>),
     /// Its name was refused already.
     Reported,
 }
@@ -75,6 +75,7 @@ pub(super) struct Checker<'a> {
 
 impl Checker<'_> {
     pub(super) fn infer(&mut self, expr: &IdedExpr, known: &Facts) -> Ty {
+        crate::work::spend(1);
         match &expr.expr {
             Expr::Literal(literal) => self.literal(expr, literal),
             Expr::Ident(name) => self.name(expr, name),
@@ -236,10 +237,7 @@ impl Checker<'_> {
                 let help = Some("only `assert` may read the step's own outputs".to_owned());
                 self.report(codes::NOT_AN_ANCESTOR, expr, format!("the step `{name}` cannot read itself"), help)
             }
-            Seen::Unknown(names) => {
-                let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                self.report(codes::UNKNOWN_STEP, expr, format!("there is no step `{name}`"), suggest::instead(name, &names))
-            }
+            Seen::Unknown(help) => self.report(codes::UNKNOWN_STEP, expr, format!("there is no step `{name}`"), help),
         }
     }
 

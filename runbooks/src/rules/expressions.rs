@@ -21,6 +21,12 @@ const ENDED: [&str; 2] = ["succeeded", "skipped"];
 /// States that a step of the main part can be in when `finally` runs.
 const ENDED_ANYHOW: [&str; 7] = ["succeeded", "skipped", "failed", "rejected", "not_run", "undone", "undo_failed"];
 
+/// Longest scalar with expressions: to point at a problem in it, it is walked through.
+const TEMPLATE_BYTES_MAX: usize = 64 * 1024;
+
+/// Most texts and expressions in one scalar.
+const TEMPLATE_PARTS_MAX: usize = 200;
+
 /// Where an expression stands in its step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Site {
@@ -61,6 +67,11 @@ pub(crate) fn hole(checked: &Checked<'_>, step: usize, hole: &Hole<'_, '_>, prob
             return;
         }
     };
+    if scalar.text.len() > TEMPLATE_BYTES_MAX || parts.len() > TEMPLATE_PARTS_MAX {
+        let message = format!("a value with expressions has at most {TEMPLATE_BYTES_MAX} bytes and {TEMPLATE_PARTS_MAX} parts");
+        problems.push(Diagnostic::error(codes::LIMIT, hole.node.span, message).help("split it"));
+        return;
+    }
     let mut answer = None;
     for part in &parts {
         let Part::Expression { text, start } = part else { continue };
@@ -249,7 +260,7 @@ impl World for StepWorld<'_, '_> {
 
     fn step(&self, name: &str) -> Seen {
         let graph = self.checked.graph;
-        let Some(index) = graph.find(name) else { return Seen::Unknown(graph.all_names().into_iter().map(str::to_owned).collect()) };
+        let Some(index) = graph.find(name) else { return Seen::Unknown(graph.instead(name, self.step)) };
         if index == self.step {
             return match self.site {
                 Site::Assert => Seen::Ended(self.facts_of(index, &ENDED[..1], Presence::Required)),

@@ -12,11 +12,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::catalog::{Catalog, Resources};
-use crate::diagnostic::Diagnostic;
+use crate::codes;
+use crate::diagnostic::{Diagnostic, Span};
 use crate::expr::ty::{ObjectTy, Ty};
 use crate::expr::{Compiled, Problem, compile};
 use crate::graph::Graph;
-use crate::parse::{input_shape, tidy};
+use crate::parse::{PROBLEMS_MAX, input_shape, tidy};
 use crate::runbook::Runbook;
 use crate::shape::{self, Presence, Shape};
 
@@ -31,6 +32,15 @@ pub fn check(runbook: &Runbook, catalog: &dyn Catalog, resources: Option<&dyn Re
     for index in 0..graph.steps.len() {
         parameters::check(&checked, index, &mut problems);
         expressions::check(&checked, index, &mut problems);
+        if problems.len() > PROBLEMS_MAX {
+            // Nobody is told of more, so nobody looks for more.
+            break;
+        }
+        if checked.compiled.borrow().len() > EXPRESSIONS_MAX {
+            let message = format!("the runbook has more than {EXPRESSIONS_MAX} expressions");
+            problems.push(Diagnostic::error(codes::LIMIT, Span::default(), message).help("split it into several runbooks"));
+            break;
+        }
     }
     fences::check(&checked, &mut problems);
     if let Some(resources) = resources {
@@ -39,6 +49,9 @@ pub fn check(runbook: &Runbook, catalog: &dyn Catalog, resources: Option<&dyn Re
     tidy(&mut problems);
     problems
 }
+
+/// Most different expressions in a file: parsing one takes some 30 µs.
+const EXPRESSIONS_MAX: usize = 50_000;
 
 /// What is known of a step type, read once.
 pub(crate) struct StepTypeShapes {

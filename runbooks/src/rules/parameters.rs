@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::{Checked, expressions};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
+use crate::parse::PROBLEMS_MAX;
 use crate::runbook::Step;
 use crate::shape::literal::{Checker, Place, Templates};
 use crate::shape::{Kind, Presence};
@@ -32,6 +33,9 @@ pub(crate) fn check(checked: &Checked<'_>, index: usize, problems: &mut Vec<Diag
     checker.check(&with.node, &shapes.with, &place);
     problems.append(&mut checker.problems);
     for hole in &checker.holes {
+        if problems.len() > PROBLEMS_MAX {
+            return;
+        }
         expressions::hole(checked, index, hole, problems);
     }
     if checker.holes.is_empty() && problems.len() == before {

@@ -6,6 +6,7 @@ use super::Checked;
 use crate::catalog::{ANY_KIND, ResourceInfo, Resources};
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Span};
+use crate::parse::PROBLEMS_MAX;
 use crate::runbook::{Step, TriggerKind};
 use crate::shape::{Kind, Object, Shape};
 use crate::suggest;
@@ -108,6 +109,9 @@ pub(crate) fn below(pointer: &str, key: &str) -> String {
 pub(super) fn check(checked: &Checked<'_>, resources: &dyn Resources, problems: &mut Vec<Diagnostic>) {
     for step in &checked.graph.steps {
         let (Some(shapes), Some(with)) = (checked.types.get(&step.step_type.value), &step.with) else { continue };
+        if problems.len() > PROBLEMS_MAX {
+            return;
+        }
         let value = with.node.to_value();
         for reference in references(&value, &shapes.with) {
             let span = with.node.locate(&reference.pointer).1;

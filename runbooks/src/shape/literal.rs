@@ -11,6 +11,7 @@ use super::{Kind, Limits, Object, Presence, Shape, TextRules};
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::duration::Period;
+use crate::parse::PROBLEMS_MAX;
 use crate::suggest;
 use crate::yaml::{Content, Entry, Node, Scalar, Style};
 
@@ -58,6 +59,10 @@ impl<'n, 's> Checker<'n, 's> {
 
     /// Checks a value and all that is in it.
     pub(crate) fn check(&mut self, node: &'n Node, shape: &'s Shape, place: &Place) {
+        crate::work::spend(1);
+        if self.problems.len() > PROBLEMS_MAX {
+            return;
+        }
         match &node.content {
             Content::Broken => {}
             Content::Scalar(scalar) => self.scalar(node, scalar, shape, place),
@@ -98,20 +103,23 @@ impl<'n, 's> Checker<'n, 's> {
     }
 
     fn object(&mut self, node: &'n Node, entries: &'n [Entry], object: &'s Object, place: &Place) {
+        let absent: Vec<&str> = object.fields.keys().map(String::as_str).filter(|key| node.get(key).is_none()).collect();
         for entry in entries {
+            if self.problems.len() > PROBLEMS_MAX {
+                return;
+            }
             let inner = place.key(entry);
             if let Some(field) = object.fields.get(&entry.key) {
                 self.check(&entry.value, &field.shape, &inner);
             } else if let Some(rest) = &object.rest {
                 self.check(&entry.value, rest, &inner);
             } else {
-                let known: Vec<&str> = object.fields.keys().map(String::as_str).filter(|key| node.get(key).is_none()).collect();
-                let help = suggest::instead(&entry.key, &known).or_else(|| Some("remove it".to_owned()));
+                let help = suggest::instead(&entry.key, &absent).or_else(|| Some("remove it".to_owned()));
                 self.report(codes::UNKNOWN_KEY, entry.key_span, format!("{} has no key `{}`", place.name, entry.key), help);
             }
         }
         for (name, field) in &object.fields {
-            if field.presence == Presence::Required && node.get(name).is_none() {
+            if field.presence == Presence::Required && absent.contains(&name.as_str()) {
                 let help = format!("add `{name}:` ({})", field.shape.words());
                 self.report(codes::MISSING_KEY, place.head, format!("{} needs the key `{name}`", place.name), Some(help));
             }

@@ -66,7 +66,10 @@ impl Node {
     /// The entry of a mapping.
     pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
         match &self.content {
-            Content::Map(entries) => entries.iter().find(|entry| entry.key == key),
+            Content::Map(entries) => {
+                crate::work::spend(entries.len() / 16 + 1);
+                entries.iter().find(|entry| entry.key == key)
+            }
             Content::List(_) | Content::Scalar(_) | Content::Broken => None,
         }
     }

@@ -12,6 +12,7 @@ impl Scalar {
         let mut walk = Walk::new(self.style, raw);
         let mut at = 0;
         for decoded in self.text.chars() {
+            crate::work::spend(1);
             let (begin, end) = walk.find(decoded);
             if at <= from {
                 first = Some(begin);

@@ -10,6 +10,7 @@ use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, ScanError};
 use super::{Content, DEPTH_MAX, Entry, FILE_BYTES_MAX, Node, Style, scalar};
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Source, Span};
+use crate::parse::PROBLEMS_MAX;
 
 /// Reads a file. `None` where there is no document to speak of; the problems say why.
 pub(crate) fn read(source: &Source, problems: &mut Vec<Diagnostic>) -> Option<Node> {
@@ -60,6 +61,10 @@ fn check_characters(text: &str, problems: &mut Vec<Diagnostic>) {
             '\u{fffd}' => "the mark of bytes that are not UTF-8",
             _ => continue,
         };
+        if problems.len() > PROBLEMS_MAX {
+            return;
+        }
+        crate::work::spend(1);
         let span = Span { start: at, end: at + character.len_utf8() };
         let message = format!("U+{:04X} is {what}", u32::from(character));
         problems.push(Diagnostic::error(codes::BAD_CHARACTER, span, message).help("remove it, and save the file as UTF-8"));
@@ -85,6 +90,7 @@ struct Properties {
 
 impl<'a> Reader<'a, '_> {
     fn next(&mut self) -> Result<Option<(Event<'a>, Span, Option<Span>)>, Stop> {
+        crate::work::spend(1);
         match self.parser.next_event() {
             None => Ok(None),
             Some(Err(error)) => Err(Stop::Syntax(error)),
@@ -103,6 +109,9 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn report(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: &str) {
+        if self.problems.len() > PROBLEMS_MAX {
+            return;
+        }
         self.problems.push(Diagnostic::error(code, span, message).help(help));
     }
 
@@ -195,6 +204,10 @@ impl<'a> Reader<'a, '_> {
             end = value.span.end.max(key_node.span.end);
             let Some(key) = key else { continue };
             if let Some(first) = places.get(&key) {
+                if self.problems.len() > PROBLEMS_MAX {
+                    continue;
+                }
+                crate::work::spend(*first / 64);
                 let line = self.text[..*first].matches('\n').count() + 1;
                 let message = format!("`{key}` stands twice here; the first is on line {line}");
                 self.report(codes::DUPLICATE_KEY, key_node.span, message, "keep one of them");
