@@ -2,12 +2,12 @@
 //! in `proof`.
 
 mod methods;
+mod operator;
 pub mod proof;
+mod record;
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use lifeboat_engine::context::Proof;
 use lifeboat_engine::run::StepState;
 use lifeboat_engine::{Effect, Evidence, Measure, Observation, ReadContext, Readiness, Step, StepContext, StepError, StepId, Touch};
 use schemars::JsonSchema;
@@ -18,7 +18,8 @@ use crate::clients::postgres::files;
 use crate::clients::postgres::{NodeState, Seen, look};
 use crate::measure_rpo::{database, identity, node};
 use crate::resources::database::{Database, FenceMethod, Node};
-use proof::{Accepted, FenceProof, Verdict, allowed, prove};
+use proof::{Accepted, FenceProof, Verdict, prove};
+pub(crate) use record::{FenceOnRecord, on_record};
 
 /// Keeps the old primary from taking writes, and proves it from at least two vantages.
 ///
@@ -165,13 +166,8 @@ impl FenceDb {
             );
             return refused(why, evidence);
         }
-        for words in proof::commands(node).flat_map(|command| [&command.run, &command.check]).filter(|words| !words.is_empty()) {
-            if !allowed(cx, words) {
-                return refused(
-                    format!("fencing {} needs a program that policies.programs does not allow: {}", self.node, words[0]),
-                    evidence,
-                );
-            }
+        if let Some(why) = operator::forbidden(&cx.inventory, node) {
+            return refused(format!("{} cannot be fenced as the inventory says: {why}", self.node), evidence);
         }
         if node.fence.is_empty()
             && let Some(readiness) = self.without_method(cx, &database, &mut evidence).await
@@ -356,64 +352,4 @@ fn told(tried: &Evidence) -> String {
         return "the inventory names no way to fence it".into();
     }
     tried.0.iter().map(|fact| format!("{}: {}", fact.what, fact.found)).collect::<Vec<_>>().join("; ")
-}
-
-/// The fence that a later step may rely on: of this run, needed by it, of that database, and seen, not said.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum FenceOnRecord {
-    /// It stands.
-    Done { step: StepId, fenced: Box<Fenced>, ended_at: Option<Timestamp> },
-    /// It has not come to its turn.
-    Waiting(StepId),
-    /// There is a fence step that gives no proof.
-    Worthless { why: String },
-    /// No needed step fences the database.
-    None,
-}
-
-/// Finds the fence of a database among the steps that this one needs.
-pub(crate) fn on_record(cx: &ReadContext, db: &str) -> FenceOnRecord {
-    let mut answer = FenceOnRecord::None;
-    for id in &cx.facts.ancestors {
-        let Some(record) = cx.facts.steps.get(id).filter(|record| record.step_type == FenceDb::TYPE) else {
-            continue;
-        };
-        let of_other = record.with.as_ref().and_then(|with| with.get("db")).is_some_and(|of| of != db);
-        if of_other {
-            continue;
-        }
-        answer = match (record.state, record.proof) {
-            (StepState::Succeeded, Proof::Seen) => match record.output.clone().map(serde_json::from_value::<Fenced>) {
-                Some(Ok(fenced)) if fenced.db == db => {
-                    return FenceOnRecord::Done { step: id.clone(), fenced: Box::new(fenced), ended_at: record.ended_at };
-                }
-                Some(Ok(_)) => continue,
-                Some(Err(_)) | None => FenceOnRecord::Worthless { why: format!("the outcome of {id} cannot be read") },
-            },
-            (StepState::Succeeded, Proof::Said | Proof::None) => {
-                FenceOnRecord::Worthless { why: format!("{id} was declared done by a person, which is no proof") }
-            }
-            (StepState::Skipped, _) => FenceOnRecord::Worthless { why: format!("{id} was skipped, and a skipped fence is no fence") },
-            (
-                StepState::Waiting
-                | StepState::AwaitingApproval
-                | StepState::Running
-                | StepState::Backoff
-                | StepState::InDoubt
-                | StepState::Held,
-                _,
-            ) => FenceOnRecord::Waiting(id.clone()),
-            (
-                StepState::Rejected
-                | StepState::Failed
-                | StepState::NotRun
-                | StepState::Undoing
-                | StepState::Undone
-                | StepState::UndoFailed
-                | StepState::UndoInDoubt,
-                _,
-            ) => FenceOnRecord::Worthless { why: format!("{id} did not succeed") },
-        };
-    }
-    answer
 }

@@ -1,9 +1,10 @@
-//! The `promote-db` step: its parameters, intent and output. The gate is in `gate`, choosing in `choose`, the act in `act`, what
-//! became of it in `outcome`.
+//! The `promote-db` step: its parameters, intent and output. The gate is in `gate`, `choose`, `limit` and `probe`, the act in
+//! `act`, what became of it in `outcome`.
 
 mod act;
 mod choose;
 mod gate;
+mod limit;
 mod outcome;
 mod probe;
 

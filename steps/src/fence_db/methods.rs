@@ -9,10 +9,11 @@ use std::time::Duration;
 use lifeboat_engine::StepContext;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::proof::{Accepted, allowed};
+use super::operator;
+use super::proof::Accepted;
 use crate::clients::postgres::files::{self, Processes};
 use crate::clients::postgres::{Session, program};
-use crate::resources::database::{Database, FenceCommand, FenceMethod, Local, Node, PgCtlStop, RejectLogins, StopMode};
+use crate::resources::database::{Database, FenceMethod, Local, Node, PgCtlStop, RejectLogins, StopMode};
 
 /// How often a change that was asked for is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -28,7 +29,7 @@ pub(crate) async fn carry_out(cx: &StepContext, database: &Database, node: &Node
         (FenceMethod::PgCtl(how), Some(local)) => stop(cx, local, how).await,
         (FenceMethod::Reject(how), Some(local)) => reject(cx, database, node, local, how).await,
         (FenceMethod::PgCtl(_) | FenceMethod::Reject(_), None) => Err("the inventory does not give the server's files".into()),
-        (FenceMethod::Command(command), _) => run(cx, command).await,
+        (FenceMethod::Command(command), _) => operator::run(cx, command).await.map(|()| Accepted::ByCommand),
     }
 }
 
@@ -142,12 +143,4 @@ fn close_pg_hba(local: &Local) -> Result<(), String> {
     give_to_owner(local, &beside)?;
     fs::File::open(&beside).and_then(|file| file.sync_all()).map_err(trouble)?;
     fs::rename(&beside, &path).map_err(trouble)
-}
-
-async fn run(cx: &StepContext, command: &FenceCommand) -> Result<Accepted, String> {
-    if !allowed(cx, &command.run) {
-        return Err(format!("policies.programs does not allow {}", command.run.first().map_or("nothing", String::as_str)));
-    }
-    let ran = program::of_operator(&*cx.clock, &command.run, command.timeout.0.min(cx.time_left())).await?;
-    if ran.succeeded() { Ok(Accepted::ByCommand) } else { Err(format!("the program did not accept: {}", ran.told())) }
 }

@@ -5,12 +5,12 @@ use lifeboat_engine::ReadContext;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::operator;
 use crate::clients::postgres::files::{self, Processes};
 use crate::clients::postgres::look::look_through;
-use crate::clients::postgres::program;
 use crate::clients::postgres::session::tcp;
 use crate::clients::postgres::{Seen, Session, SessionError, look};
-use crate::resources::database::{Database, FenceCommand, Local, Node};
+use crate::resources::database::{Database, Local, Node};
 
 /// Vantages that must agree before a node counts as fenced.
 pub const VANTAGES_MIN: usize = 2;
@@ -222,31 +222,11 @@ enum Checked {
 }
 
 async fn check(cx: &ReadContext, node: &Node, vantages: &mut Vec<Vantage>) -> Option<Checked> {
-    let command = commands(node).find(|command| !command.check.is_empty())?;
-    if !allowed(cx, &command.check) {
-        vantages.push(Vantage { from: "check program".into(), saw: "policies.programs does not allow it".into() });
-        return None;
-    }
-    let ran = program::of_operator(&*cx.clock, &command.check, command.timeout.0.min(cx.time_left())).await;
-    let (saw, checked) = match ran {
-        Ok(ran) if ran.succeeded() => ("it is off".to_owned(), Some(Checked::Off)),
-        Ok(ran) => (ran.told(), Some(Checked::Not)),
-        Err(why) => (why, Some(Checked::Not)),
+    let command = operator::commands(node).find(|command| !command.check.is_empty())?;
+    let (saw, checked) = match operator::check(cx, command).await {
+        Ok(()) => ("it is off".to_owned(), Checked::Off),
+        Err(why) => (why, Checked::Not),
     };
     vantages.push(Vantage { from: "check program".into(), saw });
-    checked
-}
-
-/// The operator's programs among a node's methods.
-pub(crate) fn commands(node: &Node) -> impl Iterator<Item = &FenceCommand> {
-    use crate::resources::database::FenceMethod;
-    node.fence.iter().filter_map(|method| match method {
-        FenceMethod::Command(command) => Some(command),
-        FenceMethod::PgCtl(_) | FenceMethod::Reject(_) => None,
-    })
-}
-
-/// Whether the inventory lets this program be started.
-pub(crate) fn allowed(cx: &ReadContext, words: &[String]) -> bool {
-    words.first().is_some_and(|program| cx.inventory.policies.programs.iter().any(|allowed| allowed == std::path::Path::new(program)))
+    Some(checked)
 }

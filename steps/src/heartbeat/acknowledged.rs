@@ -171,7 +171,6 @@ fn push_bounded<T>(list: &mut Vec<T>, item: T, most: usize) {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed step of a test is the test's failure")]
     use super::*;
 
     fn at(second: i64) -> Timestamp {

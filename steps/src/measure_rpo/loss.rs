@@ -128,7 +128,6 @@ pub(crate) fn seconds(from: Timestamp, to: Timestamp) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed step of a test is the test's failure")]
     use super::*;
     use crate::heartbeat::Beat;
 

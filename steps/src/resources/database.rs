@@ -340,7 +340,6 @@ impl FenceMethod {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed step of a test is the test's failure")]
     use super::*;
     use serde_json::{Value, json};
 

@@ -4,6 +4,7 @@ use crate::rig::{EUROPE, Rig, WEST};
 use lifeboat_engine::step::Step;
 use lifeboat_engine::{Clock, Measure, Observation};
 use lifeboat_steps::fence_db::FenceDb;
+use lifeboat_steps::heartbeat::TableRule;
 use lifeboat_steps::measure_rpo::MeasureRpo;
 use lifeboat_steps::promote_db::PromoteDb;
 use serde_json::json;
@@ -12,7 +13,7 @@ use xtask::lab::postgres::PRIMARY;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_primary_is_fenced_and_a_replica_takes_over_with_its_loss_measured() {
     let mut rig = Rig::start();
-    let beating = rig.beat();
+    let beating = rig.beat(TableRule::Expect);
     let before = beating.until(|kept| kept.recent.len() >= 5).await;
     rig.lab.node(PRIMARY).kill_group().unwrap();
     let killed_at = lifeboat_engine::clock::SystemClock.now();
@@ -92,7 +93,7 @@ async fn executing_twice_promotes_once_and_observing_tells_what_became_of_it() {
     let step: PromoteDb = serde_json::from_value(json!({ "db": "orders-db", "node": WEST, "max_loss": "1h" })).unwrap();
     let intent = match step.prepare(&rig.read("promote", 1)).await.unwrap() {
         lifeboat_engine::Readiness::Ready { intent, .. } => intent,
-        other => panic!("{other:?}"),
+        other @ (lifeboat_engine::Readiness::Refused { .. } | lifeboat_engine::Readiness::Later { .. }) => panic!("{other:?}"),
     };
     assert_eq!(step.observe(&intent, &rig.read("promote", 2)).await.unwrap(), Observation::NotDone);
     // Promoted, but the crash came before the write: going on, not again.

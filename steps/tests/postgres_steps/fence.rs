@@ -1,7 +1,7 @@
 //! Fencing on real servers: each method with live sessions, nodes that do not answer, and what counts as proof.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lifeboat_engine::step::Step;
 use lifeboat_engine::{Observation, Readiness, StepError};
@@ -25,8 +25,9 @@ async fn session(rig: &Rig, role: &str) -> Client {
     client
 }
 
-fn script(rig: &Rig, name: &str, body: &str) -> PathBuf {
-    let path = rig.lab.folder().join(name);
+/// A program in a folder that only we may write to, as programs must lie.
+fn script(folder: &Path, name: &str, body: &str) -> PathBuf {
+    let path = folder.join(name);
     std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     path
@@ -70,11 +71,12 @@ async fn rejecting_ends_live_sessions_too_and_lets_nobody_in_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operators_program_counts_when_its_check_and_the_network_agree() {
     let mut rig = Rig::start();
+    let programs = tempfile::tempdir().unwrap();
     let node = rig.lab.node(PRIMARY);
-    let off = script(&rig, "off", &format!("{} stop -m immediate", node.pg_ctl_script.display()));
-    let nothing = script(&rig, "nothing", "exit 0");
-    let check = script(&rig, "check", &format!("test ! -e {}/postmaster.pid", node.data.display()));
-    let broken = script(&rig, "broken", "echo no such machine >&2; exit 7");
+    let off = script(programs.path(), "off", &format!("{} stop -m immediate", node.pg_ctl_script.display()));
+    let nothing = script(programs.path(), "nothing", "exit 0");
+    let check = script(programs.path(), "check", &format!("test ! -e {}/postmaster.pid", node.data.display()));
+    let broken = script(programs.path(), "broken", "echo no such machine >&2; exit 7");
     rig.inventory["policies"] = json!({ "programs": [off, nothing, check, broken] });
 
     rig.remote(PRIMARY, json!([{ "command": { "run": [nothing], "check": [check] } }, { "command": { "run": [broken] } }]));
@@ -99,7 +101,8 @@ async fn an_operators_program_counts_when_its_check_and_the_network_agree() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operators_program_without_a_check_needs_refused_connections_and_lost_streams() {
     let mut rig = Rig::start();
-    let off = script(&rig, "off", &format!("{} stop -m immediate", rig.lab.node(PRIMARY).pg_ctl_script.display()));
+    let programs = tempfile::tempdir().unwrap();
+    let off = script(programs.path(), "off", &format!("{} stop -m immediate", rig.lab.node(PRIMARY).pg_ctl_script.display()));
     rig.inventory["policies"] = json!({ "programs": [off] });
     rig.remote(PRIMARY, json!([{ "command": { "run": [off] } }]));
     let fenced = rig.run::<FenceDb>("fence", fence()).await;

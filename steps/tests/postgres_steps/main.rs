@@ -5,5 +5,6 @@ mod doubt;
 mod failover;
 mod fence;
 mod harmless;
+mod heartbeat;
 mod refusals;
 mod rig;

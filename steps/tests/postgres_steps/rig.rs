@@ -81,7 +81,8 @@ impl Rig {
         node["fence"] = fence;
     }
 
-    fn checked(&self) -> Arc<Inventory> {
+    /// The inventory as the steps get it.
+    pub(crate) fn checked(&self) -> Arc<Inventory> {
         Arc::new(Inventory::from_value(&self.inventory, self.lab.folder(), registry().kinds()).unwrap())
     }
 
@@ -148,13 +149,9 @@ impl Rig {
     }
 
     /// Starts a heartbeat in this process.
-    pub(crate) fn beat(&self) -> Beating {
-        let beats = Beats {
-            db: "orders-db".into(),
-            inventory: self.checked(),
-            secrets: Arc::new(LocalSecrets::new(self.lab.folder())),
-            table: TableRule::Expect,
-        };
+    pub(crate) fn beat(&self, table: TableRule) -> Beating {
+        let beats =
+            Beats { db: "orders-db".into(), inventory: self.checked(), secrets: Arc::new(LocalSecrets::new(self.lab.folder())), table };
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let stop = async {

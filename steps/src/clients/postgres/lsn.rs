@@ -112,7 +112,6 @@ impl History {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed step of a test is the test's failure")]
     use super::*;
 
     #[test]

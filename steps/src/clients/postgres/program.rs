@@ -1,4 +1,5 @@
-//! Running programs: a server's own (`pg_ctl`, `pg_controldata`) as the owner of its files, and an operator's. Never a shell.
+//! Running a server's own programs (`pg_ctl`, `pg_controldata`, `pg_waldump`) as the owner of its files. Those of operators are
+//! run by `clients::process`.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -77,19 +78,6 @@ fn as_owner(command: &mut Command, user: u32, group: u32) {
     if rustix::process::geteuid().is_root() && user != 0 {
         command.uid(user).gid(group);
     }
-}
-
-/// Runs a program of the operator's with its arguments.
-///
-/// # Errors
-/// As [`of_server`].
-pub async fn of_operator(clock: &dyn Clock, words: &[String], length: Duration) -> Result<Ran, String> {
-    let Some((program, arguments)) = words.split_first() else {
-        return Err("no program is named".into());
-    };
-    let mut command = Command::new(program);
-    command.args(arguments);
-    run(clock, command, Path::new(program), length).await
 }
 
 async fn run(clock: &dyn Clock, mut command: Command, program: &Path, length: Duration) -> Result<Ran, String> {

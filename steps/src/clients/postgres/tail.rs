@@ -70,7 +70,6 @@ fn transactions(listed: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed step of a test is the test's failure")]
     use super::*;
 
     #[test]
