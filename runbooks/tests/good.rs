@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use catalog::{Inventory, Types};
+use lifeboat_runbooks::plan::UndoRule;
 use lifeboat_runbooks::render::{self, Colour};
-use lifeboat_runbooks::{PlanRequest, Runbook, Source, check, parse, plan};
+use lifeboat_runbooks::{Plan, PlanRequest, Runbook, Source, check, codes, parse, plan, schema};
 use serde_json::json;
 
 fn file(name: &str) -> Source {
@@ -47,4 +48,134 @@ fn the_example_of_the_design_checks_clean_and_plans() {
     assert_eq!(made.steps[4].touches[0].resource, "orders-dns");
     assert_eq!(made.objectives.rto_ms, Some(300_000));
     assert_eq!(made.resources.keys().collect::<Vec<_>>(), ["orders-db", "orders-dns"]);
+}
+
+#[test]
+fn scalars_of_every_dress_are_good_where_text_is_wanted() {
+    let runbook = read(&file("odd-scalars.yaml"));
+    let made = plan(&runbook, &request(None, &[]), &Types::new(), &Inventory::new()).unwrap();
+    assert_eq!(made.mode, "run");
+    assert_eq!(made.inputs["country"], json!("NO"));
+    assert_eq!(made.inputs["exponent"], json!(1000.0));
+    assert_eq!(made.inputs["whole"], json!(9_007_199_254_740_993_i64));
+    assert_eq!(made.steps[0].with["argv"][6], json!("$${{ not an expression }}"));
+    assert!(made.steps[0].preview.ends_with("${{ not an expression }}"), "{}", made.steps[0].preview);
+}
+
+fn planned(runbook: &Runbook, mode: &str, inputs: &[(&str, &str)]) -> Plan {
+    plan(runbook, &request(Some(mode), inputs), &Types::new(), &Inventory::new())
+        .unwrap_or_else(|problems| panic!("{}", render::text(&runbook.source, &problems, Colour::Plain)))
+}
+
+#[test]
+fn a_drill_acts_on_stand_ins_and_proves_the_same_structure() {
+    let runbook = read(&file("orders-failover.yaml"));
+    let (live, drill) = (planned(&runbook, "failover", &[]), planned(&runbook, "drill", &[]));
+    assert_eq!(drill.steps[3].with["db"], "orders-drill-db");
+    assert_eq!(drill.steps[4].with["record"], "orders-drill-dns");
+    assert_eq!(drill.steps[5].with["checks"][1]["sql"]["db"], "orders-drill-db");
+    assert_eq!(drill.resources.keys().collect::<Vec<_>>(), ["orders-drill-db", "orders-drill-dns"]);
+    let touched = drill.steps.iter().flat_map(|step| &step.touches).map(|touch| touch.resource.as_str());
+    assert!(
+        touched.clone().count() > 3 && touched.clone().all(|name| name.starts_with("orders-drill-")),
+        "{:?}",
+        touched.collect::<Vec<_>>()
+    );
+    assert_eq!(live.structure, drill.structure);
+    assert_ne!(live.binding, drill.binding);
+}
+
+#[test]
+fn the_structure_holds_what_is_done_and_the_binding_also_to_what() {
+    let source = file("orders-failover.yaml");
+    let changed = |from: &str, to: &str| {
+        assert!(source.text.contains(from), "{from}");
+        let source = Source { name: source.name.clone(), text: source.text.replace(from, to).into() };
+        let made = planned(&parse(&source).0.unwrap(), "failover", &[]);
+        (made.structure, made.binding)
+    };
+    let same = changed("owner: team-orders", "owner: team-orders");
+    assert_eq!(changed("title: Move", "title: # a comment\n  Move"), same, "words for people and comments change nothing");
+    assert_eq!(changed("promote-db\n", "promote-db    # now\n"), same);
+    for (from, to) in [
+        ("timeout: 2m", "timeout: 3m"),
+        ("max_loss: 1m", "max_loss: 2m"),
+        ("mode == \"failover\" &&", "mode != \"drill\" &&"),
+        ("attempts: 5", "attempts: 6"),
+        ("on_failure: hold", "on_failure: abort"),
+        ("point_of_no_return: true", "point_of_no_return: false"),
+    ] {
+        assert_ne!(changed(from, to).0, same.0, "{from}");
+    }
+    let runbook = read(&source);
+    let (here, there) = (planned(&runbook, "failover", &[]), planned(&runbook, "failover", &[("to", "eu-west-1")]));
+    assert_eq!(here.structure, there.structure);
+    assert_ne!(here.binding, there.binding);
+    assert_ne!(here.binding, planned(&runbook, "switchover", &[]).binding);
+}
+
+#[test]
+fn a_plan_survives_its_stored_form() {
+    let made = planned(&read(&file("orders-failover.yaml")), "failover", &[]);
+    let stored = serde_json::to_string(&made).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&stored).unwrap(), made);
+}
+
+#[test]
+fn a_step_that_cannot_run_in_a_mode_grips_nothing_there() {
+    let text = "lifeboat: v1\nname: t\nmodes: [live, drill]\nsteps:\n  - id: a\n    type: fence-db\n    if: mode == \"live\" && inputs.n > 1\n    with: { db: billing-db, node: us-east-1 }\ninputs: { n: { type: integer, default: 2 } }\n";
+    let runbook = read(&Source { name: "t".into(), text: text.into() });
+    assert_eq!(planned(&runbook, "live", &[]).steps[0].touches.len(), 1);
+    assert_eq!(planned(&runbook, "live", &[("n", "1")]).steps[0].touches, []);
+    assert_eq!(planned(&runbook, "drill", &[]).steps[0].touches, []);
+}
+
+#[test]
+fn steps_stand_after_what_they_need_and_ties_keep_the_order_of_the_file() {
+    let step = |id: &str, needs: &str| format!("  - {{ id: {id}, type: wait, needs: [{needs}], with: {{ period: 1s }} }}\n");
+    let steps = [("d", "a"), ("c", ""), ("b", "d"), ("a", ""), ("e", "c, b")].map(|(id, needs)| step(id, needs)).concat();
+    let runbook = read(&Source { name: "t".into(), text: format!("lifeboat: v1\nname: t\nsteps:\n{steps}").into() });
+    let order: Vec<String> = planned(&runbook, "run", &[]).steps.iter().map(|step| step.id.to_string()).collect();
+    assert_eq!(order, ["c", "a", "d", "b", "e"]);
+}
+
+#[test]
+fn finally_may_look_at_every_step_and_what_is_left_out_has_a_default() {
+    let text = "lifeboat: v1\nname: t\nsteps:\n  - { id: look, type: measure-rpo, with: { db: orders-db, from: us-east-1, to: us-west-2 } }\nfinally:\n  - id: tell\n    type: command\n    if: steps.look.state in [\"failed\", \"succeeded\"]\n    retry: { attempts: 3 }\n    with: { argv: [\"${{ steps.look.?outputs.?lag.orValue('unknown') }}\"] }\n    undo: never\n";
+    let made = planned(&read(&Source { name: "t".into(), text: text.into() }), "run", &[]);
+    let tell = &made.finally[0];
+    assert_eq!((tell.timeout_ms, tell.retry.attempts, tell.retry.backoff_min_ms, tell.retry.backoff_max_ms), (300_000, 3, 1000, 30_000));
+    assert_eq!((tell.line, tell.undo, tell.on_failure), (6, UndoRule::Never, None));
+    assert_eq!(made.steps[0].retry.attempts, 1);
+}
+
+#[test]
+fn every_reference_of_the_schema_is_resolved_and_each_type_has_its_parameters() {
+    let schema = schema(&Types::new());
+    let mut todo = vec![&schema];
+    let mut references = 0;
+    while let Some(value) = todo.pop() {
+        if let Some(target) = value.get("$ref").and_then(serde_json::Value::as_str) {
+            references += 1;
+            assert!(schema.pointer(target.trim_start_matches('#')).is_some(), "{target}");
+        }
+        match value {
+            serde_json::Value::Array(items) => todo.extend(items),
+            serde_json::Value::Object(entries) => todo.extend(entries.values()),
+            _ => {}
+        }
+    }
+    assert!(references > 10);
+    for name in ["promote-db", "verify", "wait"] {
+        assert!(schema["$defs"][format!("with-{name}")]["properties"].is_object(), "{name}");
+    }
+}
+
+#[test]
+fn every_code_is_explained_in_the_language_reference() {
+    let reference = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/language.md");
+    let text = std::fs::read_to_string(reference).unwrap();
+    let explained: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("### LB")).collect();
+    let known: Vec<&str> = codes::ALL.iter().map(|(code, _)| &code[2..]).collect();
+    assert_eq!(explained, known);
 }
