@@ -468,12 +468,15 @@ impl Entry {
     /// # Errors
     /// A newer format is told apart from damage, so that the message can say which program to use.
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
-        serde_json::from_slice(bytes).map_err(|error| {
-            let format = serde_json::from_slice::<Value>(bytes).ok().and_then(|value| value.get("format")?.as_u64());
-            match format {
-                Some(found) if found > u64::from(ENTRY_FORMAT) => EntryError::Newer { found },
-                Some(_) | None => EntryError::Unreadable(error),
-            }
-        })
+        let entry: Result<Self, _> = serde_json::from_slice(bytes);
+        let format = match &entry {
+            Ok(entry) => Some(u64::from(entry.format)),
+            Err(_) => serde_json::from_slice::<Value>(bytes).ok().and_then(|value| value.get("format")?.as_u64()),
+        };
+        match format {
+            // Also where it can be read: what it says may mean something else by then.
+            Some(found) if found > u64::from(ENTRY_FORMAT) => Err(EntryError::Newer { found }),
+            Some(_) | None => entry.map_err(EntryError::Unreadable),
+        }
     }
 }
