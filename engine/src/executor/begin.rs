@@ -1,6 +1,9 @@
 //! Before an attempt: `if`, parameters, what the live inventory forbids. Steps with nothing to look at start at once.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use serde_json::Value;
 
@@ -28,14 +31,14 @@ enum Begin {
 
 impl Executor {
     /// Starts the next attempt of a step, as far as that goes without an answer from outside.
-    pub(super) async fn begin(&mut self, id: &StepId) -> Result<(), ExecutorError> {
+    pub(super) fn begin(&mut self, id: &StepId) -> Result<(), ExecutorError> {
         let plan = Arc::clone(&self.run.plan);
         let Some(step) = plan.step(id) else { return Ok(()) };
         match self.judge(step) {
             Begin::Skip(why) => self.record(Event::StepSkipped { step: id.clone(), why }),
             Begin::Refuse(why) => self.record(Event::StepRefused { step: id.clone(), why, evidence: Evidence::none() }),
             Begin::Go(with) if step.step_type == ApprovalStep::TYPE => self.ask(step, &with),
-            Begin::Go(with) => self.prepare(step, with).await,
+            Begin::Go(with) => self.prepare(step, with),
         }
     }
 
@@ -99,13 +102,13 @@ impl Executor {
         })
     }
 
-    async fn prepare(&mut self, step: &PlanStep, with: Value) -> Result<(), ExecutorError> {
+    fn prepare(&mut self, step: &PlanStep, with: Value) -> Result<(), ExecutorError> {
         let call = self.new_call(step, Kind::Prepare, with);
         // A step with nothing to look at shares its intent's commit with the outcome before it.
         let first = self.run.steps.get(&step.id).is_none_or(|record| record.attempts == 0);
         if first && effect_of(step) == Effect::Read && call.step_type.prepares_nothing() {
             let cx: ReadContext = call.read_context();
-            if let Ok(Readiness::Ready { intent, evidence }) = call.step_type.prepare(&call.with, &cx).await {
+            if let Some(Ok(Readiness::Ready { intent, evidence })) = at_once(call.step_type.prepare(&call.with, &cx)) {
                 let Call { with, attempt, .. } = call;
                 return self.start(step, attempt, with, intent, evidence);
             }
@@ -137,5 +140,16 @@ impl Executor {
         self.busy.insert(id.clone());
         self.calls.push(call);
         Ok(())
+    }
+}
+
+/// The answer of a gate that only computes. One that panics or waits is left to the ordinary call, which bears both: the executor
+/// must not die or stand still with it.
+fn at_once<T>(gate: impl Future<Output = T>) -> Option<T> {
+    let mut gate = pin!(gate);
+    let mut cx = Context::from_waker(Waker::noop());
+    match catch_unwind(AssertUnwindSafe(|| gate.as_mut().poll(&mut cx))) {
+        Ok(Poll::Ready(answer)) => Some(answer),
+        Ok(Poll::Pending) | Err(_) => None,
     }
 }

@@ -160,7 +160,7 @@ impl Executor {
     /// Where the journal cannot be written or somebody else writes it. Calls under way are cut off: they are in doubt.
     pub async fn drive(mut self) -> Result<Driven, ExecutorError> {
         loop {
-            let wake_at = self.settle().await?;
+            let wake_at = self.settle()?;
             self.flush().await?;
             if let (RunPhase::Ended, Some(outcome)) = (self.run.phase, self.run.outcome) {
                 return Ok(Driven::Ended(outcome));
@@ -174,7 +174,7 @@ impl Executor {
     }
 
     /// Follows `next` until it has nothing more to say without an answer from outside.
-    async fn settle(&mut self) -> Result<Option<jiff::Timestamp>, ExecutorError> {
+    fn settle(&mut self) -> Result<Option<jiff::Timestamp>, ExecutorError> {
         loop {
             let before = self.pending.len();
             let Next { actions, wake_at } = next(&self.run, self.ports.clock.now(), &self.busy);
@@ -182,7 +182,7 @@ impl Executor {
                 return Ok(None);
             }
             for action in actions {
-                self.follow(action).await?;
+                self.follow(action)?;
             }
             if self.pending.len() == before {
                 return Ok(wake_at);
@@ -234,10 +234,10 @@ impl Executor {
         }
     }
 
-    async fn follow(&mut self, action: Action) -> Result<(), ExecutorError> {
+    fn follow(&mut self, action: Action) -> Result<(), ExecutorError> {
         use crate::journal::Event;
         match action {
-            Action::Begin { step } => self.begin(&step).await,
+            Action::Begin { step } => self.begin(&step),
             Action::Observe { step } => self.call(&step, perform::Kind::Observe),
             Action::Adopt { step } => self.call(&step, perform::Kind::Execute),
             Action::Expire { step } => self.record(Event::ApprovalExpired { step }),

@@ -145,6 +145,19 @@ fn a_gate_that_does_not_say_yes_holds_whatever_else_it_says() {
 }
 
 #[test]
+fn a_gate_that_only_computes_cannot_take_the_executor_with_it() {
+    for gate in [Gate::Panic, Gate::Hang] {
+        on_stage(async |stage| {
+            stage.world.always_gate("a", gate);
+            let (run, rest) = stage.run(plan([note("a"), change("b")])).await;
+            assert!(matches!(rest, Rest::Held), "{gate:?}: {rest:?}");
+            assert_eq!(stage.state(&run, "a").await, S::Held, "{gate:?}");
+            assert_eq!(stage.world.times("b"), 1);
+        });
+    }
+}
+
+#[test]
 fn a_held_step_holds_the_run_only_after_independent_branches_went_on() {
     on_stage(async |stage| {
         stage.world.always("bad", Act::Hopeless);
