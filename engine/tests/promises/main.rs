@@ -10,4 +10,5 @@ mod doubt;
 mod journal;
 mod order;
 mod people;
+mod random;
 mod tables;
