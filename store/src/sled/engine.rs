@@ -24,7 +24,8 @@ const ROOM_BYTES_MIN: u64 = 1024 * 1024;
 
 /// An open tree. Only the committer writes to it.
 pub(super) struct Engine {
-    db: Db,
+    /// `None` once it was closed.
+    db: Option<Db>,
     /// A second handle on the tree's file, because `flush` of sled never reaches the disk: it ends in `sync_file_range`.
     file: File,
     blobs: PathBuf,
@@ -71,10 +72,10 @@ impl Engine {
         loop {
             let started = repair(path).and_then(|()| Self::start(folder, path, cache_bytes));
             match started {
-                Ok(engine) => {
-                    engine.make_durable(path)?;
-                    return Ok(engine);
-                }
+                Ok(engine) => match engine.make_durable(path) {
+                    Err(StoreError::DiskFull { .. }) if folder.drop_ballast()? == Ballast::Dropped => {}
+                    made => return made.map(|()| engine),
+                },
                 Err(StartError::DiskFull) => match folder.drop_ballast()? {
                     Ballast::Dropped => {}
                     Ballast::None => {
@@ -121,7 +122,7 @@ impl Engine {
             }
         };
         let file = File::open(path.join("db")).map_err(StartError::Failed)?;
-        Ok(Self { db, file, blobs: path.join("blobs"), folder: folder.clone() })
+        Ok(Self { db: Some(db), file, blobs: path.join("blobs"), folder: folder.clone() })
     }
 
     /// What opening wrote or found in the cache becomes durable before anybody reads it. Where that fails the next opening
@@ -129,7 +130,7 @@ impl Engine {
     fn make_durable(&self, path: &Path) -> Result<(), StoreError> {
         let conf = path.join("conf");
         let durable = self
-            .db
+            .db()
             .flush()
             .map_err(|error| self.read_error(error))
             .and_then(|_| self.file.sync_all().map_err(io_error("syncing the tree in", path)))
@@ -143,11 +144,29 @@ impl Engine {
         durable
     }
 
+    fn db(&self) -> &Db {
+        self.db.as_ref().expect("the tree is used only while it is open")
+    }
+
+    /// Ends the tree. sled syncs once more while it is dropped, and panics where that fails.
+    pub(super) fn close(mut self) -> Result<(), StoreError> {
+        self.end().map_err(|why| io_error("closing the tree in", self.folder.path())(io::Error::other(why)))
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        let db = self.db.take();
+        catch_unwind(AssertUnwindSafe(|| drop(db))).map_err(|panic| {
+            let why = panic_text(&*panic);
+            self.folder.mark_sync_failed(&why);
+            why
+        })
+    }
+
     /// Writes one group: it is durable, whole, when this answers `Ok`, and costs one sync.
     pub(super) fn apply(&self, batch: Batch) -> Result<(), Failure> {
         let written = catch_unwind(AssertUnwindSafe(|| {
-            self.db.apply_batch(batch)?;
-            self.db.flush()
+            self.db().apply_batch(batch)?;
+            self.db().flush()
         }));
         match written {
             Ok(Ok(_)) => {}
@@ -174,11 +193,11 @@ impl Engine {
 
     /// Entries whose key begins with `prefix`.
     pub(super) fn entries(&self, prefix: &[u8]) -> impl Iterator<Item = Result<(IVec, IVec), StoreError>> + '_ {
-        self.guarded(self.db.scan_prefix(prefix))
+        self.guarded(self.db().scan_prefix(prefix))
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
-        match catch_unwind(AssertUnwindSafe(|| self.db.get(key))) {
+        match catch_unwind(AssertUnwindSafe(|| self.db().get(key))) {
             Ok(found) => found.map_err(|error| self.read_error(error)),
             Err(panic) => Err(self.folder.damaged(panic_text(&*panic))),
         }
@@ -187,7 +206,7 @@ impl Engine {
     /// The keys of all parts from one place to before another, at most `limit`.
     pub(super) fn part_keys(&self, number: LogNumber, from: Seq, end: Seq, limit: usize) -> Result<Vec<IVec>, StoreError> {
         let range = part_key(number, from, 0)..part_key(number, end, 0);
-        self.guarded(self.db.range(range)).take(limit).map(|entry| entry.map(|(key, _)| key)).collect()
+        self.guarded(self.db().range(range)).take(limit).map(|entry| entry.map(|(key, _)| key)).collect()
     }
 
     /// Whole records from one place to before another: at most `limit`, and few enough for a page. Places are gapless.
@@ -201,7 +220,7 @@ impl Engine {
     ) -> Result<Vec<(Seq, Framed)>, StoreError> {
         let damaged = |place: Seq, what: &str| self.folder.damaged(format!("record {} of log {log} {what}", place.0));
         let mut reader = FrameReader { number, next: from, frame: Vec::new(), parts: 0, found: Vec::new(), bytes: 0 };
-        for entry in self.guarded(self.db.range(part_key(number, from, 0)..part_key(number, end, 0))) {
+        for entry in self.guarded(self.db().range(part_key(number, from, 0)..part_key(number, end, 0))) {
             let (key, value) = entry.map_err(|error| self.folder.damaged(format!("log {log}: {error}")))?;
             let (place, part) = place_of(&key).ok_or_else(|| damaged(reader.next, "has a malformed key"))?;
             if reader.parts > 0 && place != reader.next {
@@ -256,6 +275,13 @@ impl Engine {
             | ::sled::Error::ReportableBug(_)
             | ::sled::Error::Corruption { .. } => self.folder.damaged(error.to_string()),
         }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Everything acknowledged is durable already; the mark that this leaves is for the next opening.
+        let _ = self.end();
     }
 }
 

@@ -90,7 +90,7 @@ fn create(folder: &Folder, cache_bytes: u64) -> Result<(), StoreError> {
     if store.exists() {
         std::fs::remove_dir_all(&store).map_err(io_error("removing", &store))?;
     }
-    drop(Engine::open(folder, &new, cache_bytes)?);
+    Engine::open(folder, &new, cache_bytes)?.close()?;
     std::fs::rename(&new, &store).map_err(io_error("putting in place", &store))?;
     sync_folder(folder.path())
 }
@@ -140,16 +140,15 @@ fn garbage(folder: &Folder, engine: &Engine) -> Result<VecDeque<Garbage>, StoreE
 fn copy_what_is_proven(folder: &Folder, acknowledged: Tip, cache_bytes: u64) -> Result<(), StoreError> {
     let (store, new, old) = (folder.store(), folder.store_new(), folder.store_old());
     copy_folder(&store, &new)?;
-    {
-        let engine = Engine::open(folder, &new, cache_bytes)?;
-        let (heads, _) = heads(folder, &engine, acknowledged)?;
-        for (log, head) in &heads {
-            let mut place = head.first;
-            while let Some(last) = read::proven_from(folder, &engine, log, head, place)? {
-                place = Seq(last.0 + 1);
-            }
+    let engine = Engine::open(folder, &new, cache_bytes)?;
+    let (heads, _) = heads(folder, &engine, acknowledged)?;
+    for (log, head) in &heads {
+        let mut place = head.first;
+        while let Some(last) = read::proven_from(folder, &engine, log, head, place)? {
+            place = Seq(last.0 + 1);
         }
     }
+    engine.close()?;
     std::fs::rename(&store, &old).map_err(io_error("putting aside", &store))?;
     sync_folder(folder.path())?;
     std::fs::rename(&new, &store).map_err(io_error("putting in place", &new))?;
