@@ -144,3 +144,55 @@ fn judge(silent_max: u32, needed: &Needed, rounds: u32, answers: &[(SocketAddr, 
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::dns::full_name;
+
+    fn at(number: u8) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, number], 53))
+    }
+
+    fn needed() -> Needed {
+        Needed {
+            zone: full_name("orders.lab").unwrap(),
+            name: full_name("db.orders.lab").unwrap(),
+            kind: RecordKind::A,
+            set: RecordSet::new(RecordKind::A, 1, &["192.0.2.1".into()]).unwrap(),
+            primary: at(1),
+            servers: vec![at(1), at(2)],
+        }
+    }
+
+    fn serves(serial: u32) -> Answer {
+        Answer::Serves { serial }
+    }
+
+    fn silent() -> Answer {
+        Answer::Silent { why: "no answer".into() }
+    }
+
+    #[test]
+    fn every_server_must_have_the_primary_s_serial() {
+        let judged = |one, other| judge(0, &needed(), 9, &[(at(1), one), (at(2), other)]);
+        assert_eq!(judged(serves(8), serves(8)).unwrap().0, 8);
+        assert_eq!(judged(serves(8), serves(9)).unwrap().0, 8, "newer is as good");
+        assert_eq!(judged(serves(0), serves(0)).unwrap().0, 0);
+        assert!(judged(serves(0), serves(u32::MAX)).unwrap_err().contains("still at serial"), "serials wrap");
+        assert!(judged(serves(8), serves(7)).unwrap_err().contains("127.0.0.2:53 is still at serial 7"));
+        assert!(judged(serves(8), Answer::Differs { serial: 8, found: "192.0.2.9".into() }).unwrap_err().contains("still says 192.0.2.9"));
+        assert!(judged(Answer::Differs { serial: 8, found: "no record".into() }, serves(8)).unwrap_err().contains("primary"));
+        assert!(judged(serves(8), silent()).unwrap_err().contains("no answer"));
+    }
+
+    #[test]
+    fn silence_is_overlooked_only_after_some_rounds_and_never_that_of_the_primary() {
+        let judged = |rounds, one, other| judge(1, &needed(), rounds, &[(at(1), one), (at(2), other)]);
+        assert!(judged(1, serves(8), silent()).is_err());
+        let servers = judged(SILENT_ROUNDS_MIN, serves(8), silent()).unwrap().1;
+        assert_eq!(servers.iter().map(|server| server.serial).collect::<Vec<_>>(), [Some(8), None]);
+        assert!(judged(99, silent(), serves(8)).is_err());
+        assert!(judged(99, serves(8), Answer::Differs { serial: 7, found: "192.0.2.9".into() }).is_err(), "an old answer is no silence");
+    }
+}

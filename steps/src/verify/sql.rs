@@ -97,8 +97,9 @@ impl SqlCheck {
 
     async fn ask(&self, session: &Session) -> Result<String, String> {
         reads_only(&self.query)?;
-        // The line end closes a comment at the end of the query, which would hide what follows.
-        let sql = format!("begin transaction read only; {}\n; commit", self.query);
+        // Rolled back, because before PostgreSQL 16 a read-only transaction may still make large objects. The line end closes a
+        // comment at the end of the query, which would hide what follows.
+        let sql = format!("begin transaction read only; {}\n; rollback", self.query);
         let answer = session.ask_text(&sql).await.map_err(|error| error.to_string())?;
         self.judge(answer.as_deref())?;
         Ok(format!("{} at {}", answer.as_deref().unwrap_or("NULL"), session.address()))

@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod command;
+mod dns_bind;
 mod dns_update;
 mod route53;
 mod route53_front;
 mod stage;
 mod verify;
+mod verify_sql;
 mod wait;

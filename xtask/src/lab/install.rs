@@ -19,6 +19,7 @@ const NEEDS: &[Need] = &[
     Need { program: "/usr/lib/postgresql/15/bin/psql", package: "postgresql-client-15", why: "the client outside the engine" },
     Need { program: "/usr/sbin/knotd", package: "knot", why: "the authoritative DNS servers of the lab" },
     Need { program: "/usr/bin/knsupdate", package: "knot-dnsutils", why: "DNS updates from outside the engine" },
+    Need { program: "/usr/sbin/named", package: "bind9", why: "the second kind of DNS server that updates are tested against" },
     Need { program: "/usr/bin/setpriv", package: "util-linux", why: "no server runs as root" },
     Need { program: "/usr/bin/strace", package: "strace", why: "tests that count syncs" },
 ];
