@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use lifeboat_engine::Evidence;
 use serde_json::json;
 
@@ -180,15 +181,19 @@ fn line(node: &str, seen: &Seen, candidates: &[(&String, &Seen)], timeline: Opti
     }
 }
 
-/// Another replica may hold more of the log. That counts where it holds a later commit, too: the end of a stream that broke is
-/// often half a record, or bookkeeping.
+/// How much later the last commit of another replica may be before promoting this one is refused. Streams of a primary that dies do not
+/// break in the same instant, and what one replica lacks then is counted by the loss gate like everything else that is lost.
+const COMMITS_APART_MAX: SignedDuration = SignedDuration::from_secs(1);
+
+/// Another replica may hold more of the log. That counts where it holds later commits, too: the end of a stream that broke is often
+/// half a record, or bookkeeping.
 fn furthest(node: &str, seen: &Seen, candidates: &[(&String, &Seen)]) -> Result<(), String> {
     let own = seen.position();
     let own_commit = seen.standby().and_then(|standby| standby.last_replayed_commit);
     let ahead = candidates.iter().filter(|(name, other)| {
         let commit = other.standby().and_then(|standby| standby.last_replayed_commit);
         // A replica that has replayed nothing since its start cannot tell its last commit, so its position alone counts.
-        let later = commit.is_none() || own_commit.is_none() || commit > own_commit;
+        let later = commit.zip(own_commit).is_none_or(|(theirs, own)| theirs.duration_since(own) > COMMITS_APART_MAX);
         name.as_str() != node && other.timeline == seen.timeline && other.position() > own && later
     });
     match ahead.max_by_key(|(_, other)| other.position()) {

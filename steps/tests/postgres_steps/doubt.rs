@@ -67,6 +67,7 @@ async fn a_lost_answer_is_found_done_and_a_lost_request_is_found_not_done() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pending_promotion_is_followed_not_sent_again_and_never_taken_for_a_failure() {
     let mut rig = Rig::start();
+    let proxy = behind_proxy(&mut rig);
     let hang = rig.lab.folder().join("hang");
     std::fs::write(&hang, "").unwrap();
     let west = rig.lab.node(WEST);
@@ -81,6 +82,7 @@ async fn a_pending_promotion_is_followed_not_sent_again_and_never_taken_for_a_fa
     let error = step.execute(&intent, &rig.act("promote")).await.unwrap_err();
     assert!(matches!(&error, StepError::Unknown { why } if why.contains("may still do so")), "{error:?}");
     assert_eq!(step.observe(&intent, &rig.read("promote", 2)).await.unwrap(), Observation::InProgress);
+    proxy.lose(Loss::Request, "pg_promote(false)", 1);
     let again = step.execute(&intent, &rig.act("promote")).await.unwrap_err();
     assert!(matches!(again, StepError::Unknown { .. }), "{again:?}");
 
@@ -89,6 +91,7 @@ async fn a_pending_promotion_is_followed_not_sent_again_and_never_taken_for_a_fa
     let promoted = step.execute(&intent, &rig.act("promote")).await.unwrap();
     assert_eq!(promoted.new_timeline, 2);
     assert_eq!(requests(&rig), 1);
+    assert_eq!(proxy.lost(), 0, "it was asked for again while it was pending");
 }
 
 #[tokio::test(flavor = "multi_thread")]
