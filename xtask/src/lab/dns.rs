@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::lab::dns_notify::Notifier;
 use crate::lab::dns_query;
 use crate::lab::place::{self, Place};
 use crate::lab::process::{self, Server};
@@ -41,6 +42,9 @@ pub struct Dns {
     /// The log of the primary server: one line with the serials for each change.
     pub log: PathBuf,
     servers: Mutex<Vec<Server>>,
+    /// Ends with the lab; it does nothing that anybody calls.
+    #[expect(dead_code, reason = "held for its drop")]
+    notifier: Notifier,
 }
 
 /// What the zone says before anything changes it.
@@ -78,7 +82,9 @@ impl Dns {
             }
             servers.push(Server::start(knotd, &place.pids(), name, &place.folder.join(format!("{name}.log")))?);
         }
-        let dns = Self { primary, secondary, key_file, log: place.folder.join("ns1.log"), servers: Mutex::new(servers) };
+        let notifier = Notifier::start(primary, secondary, ZONE)?;
+        let log = place.folder.join("ns1.log");
+        let dns = Self { primary, secondary, key_file, log, servers: Mutex::new(servers), notifier };
         dns.wait_serial(FIRST_SERIAL).map_err(|error| {
             let logs = ["ns1", "ns2"].map(|name| process::end_of(&place.folder.join(format!("{name}.log"))));
             Trouble::new(format!("{error}\n{}", logs.join("\n")))
@@ -196,7 +202,7 @@ fn configuration(name: &str, own: SocketAddr, other: SocketAddr, folder: &Path) 
     let role = if name == "ns1" {
         "    notify: other\n    acl: [update, transfer]\n    zonefile-load: difference-no-serial\n    serial-policy: increment\n"
     } else {
-        "    master: other\n    acl: [notify]\n    zonefile-load: none\n"
+        "    master: other\n    acl: [notify, notify-lab]\n    zonefile-load: none\n"
     };
     format!(
         "server:\n    rundir: {folder}\n    identity: {name}\n    listen: {}@{}\n    udp-workers: 1\n    tcp-workers: 1\n    background-workers: 1\n\
@@ -205,7 +211,7 @@ fn configuration(name: &str, own: SocketAddr, other: SocketAddr, folder: &Path) 
          key:\n  - id: {KEY_NAME}\n    algorithm: {KEY_ALGORITHM}\n    secret: {KEY_SECRET}\n\
          remote:\n  - id: other\n    address: {}@{}\n    key: {KEY_NAME}\n\
          acl:\n  - id: update\n    key: {KEY_NAME}\n    action: update\n  - id: transfer\n    key: {KEY_NAME}\n    action: transfer\n  \
-         - id: notify\n    key: {KEY_NAME}\n    action: notify\n\
+         - id: notify\n    key: {KEY_NAME}\n    action: notify\n  - id: notify-lab\n    address: 127.0.0.0/8\n    action: notify\n\
          zone:\n  - domain: {ZONE}\n    storage: {folder}\n    file: orders.lab.zone\n    zonefile-sync: -1\n    journal-content: all\n{role}",
         own.ip(),
         own.port(),

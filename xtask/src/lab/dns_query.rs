@@ -8,7 +8,8 @@ use crate::trouble::{Doing, Result, Trouble};
 /// How long one server may take. The client of the demo asks often, so that a lost packet costs little.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 const TYPE_A: u16 = 1;
-const TYPE_SOA: u16 = 6;
+/// The start of a zone's authority.
+pub(super) const TYPE_SOA: u16 = 6;
 const CLASS_IN: u16 = 1;
 /// NXDOMAIN: there is no such name.
 const NO_SUCH_NAME: u8 = 3;
@@ -48,7 +49,8 @@ fn ask(server: SocketAddr, name: &str, kind: u16) -> Result<Vec<Vec<u8>>> {
     parse(&buffer[..length], kind).ok_or_else(|| Trouble::new(format!("{server} sent no usable answer for {name}")))
 }
 
-fn question(name: &str, kind: u16) -> Vec<u8> {
+/// The message that asks for one type of one name.
+pub(super) fn question(name: &str, kind: u16) -> Vec<u8> {
     let mut message = vec![0x4c, 0x42, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.trim_end_matches('.').split('.') {
         message.push(u8::try_from(label.len()).unwrap_or(63));

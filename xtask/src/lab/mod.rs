@@ -11,6 +11,7 @@
 //! Everything a lab started ends with it: on drop, on panic, and, by way of a guardian process, on Ctrl-C and SIGKILL.
 
 pub mod dns;
+mod dns_notify;
 pub mod dns_query;
 pub mod install;
 mod place;
