@@ -11,7 +11,7 @@ use lifeboat_engine::journal::Outcome;
 use lifeboat_engine::resume::ResumeError;
 use lifeboat_engine::run::StepState as S;
 use lifeboat_engine::{Clock, preflight};
-use lifeboat_store::{LogId, MemoryStore, Record, Seq, Store};
+use lifeboat_store::{LogId, MemoryStore, Record, Seq, Store as _};
 use serde_json::json;
 
 use crate::world::plans::{PlanWords, change, look, note, plan, thing};
@@ -71,7 +71,7 @@ fn plans_that_only_look_take_no_lock() {
 #[test]
 fn of_many_admissions_that_race_exactly_one_wins() {
     on_stage(async |stage| {
-        let store = Yielding(stage.memory.clone());
+        let store = stage.slow();
         let mut tasks = tokio::task::JoinSet::new();
         for chance in 0..6 {
             let ports = stage.ports_on(Arc::new(store.clone()));
@@ -91,60 +91,6 @@ fn of_many_admissions_that_race_exactly_one_wins() {
         assert_eq!(stage.holder("db").await, Some(winner.clone()));
         assert_eq!(stage.holder("dns").await, Some(winner));
     });
-}
-
-/// A store that lets others go first before each call, so that callers that race meet.
-#[derive(Clone, Debug)]
-struct Yielding(MemoryStore);
-
-#[async_trait::async_trait]
-impl Store for Yielding {
-    async fn commit(&self, commit: lifeboat_store::Commit) -> Result<(), lifeboat_store::StoreError> {
-        tokio::task::yield_now().await;
-        self.0.commit(commit).await
-    }
-    async fn read(&self, log: &LogId, from: Seq, limit: NonZeroU32) -> Result<lifeboat_store::Page, lifeboat_store::StoreError> {
-        tokio::task::yield_now().await;
-        self.0.read(log, from, limit).await
-    }
-    async fn logs(
-        &self,
-        prefix: &str,
-        after: Option<&LogId>,
-        limit: NonZeroU32,
-    ) -> Result<Vec<lifeboat_store::LogHead>, lifeboat_store::StoreError> {
-        tokio::task::yield_now().await;
-        self.0.logs(prefix, after, limit).await
-    }
-    async fn watch(&self, prefix: &str) -> Result<lifeboat_store::Changes, lifeboat_store::StoreError> {
-        self.0.watch(prefix).await
-    }
-    async fn truncate(&self, log: &LogId, before: Seq, carry: Record) -> Result<(), lifeboat_store::StoreError> {
-        self.0.truncate(log, before, carry).await
-    }
-    async fn remove(&self, log: &LogId) -> Result<(), lifeboat_store::StoreError> {
-        self.0.remove(log).await
-    }
-    async fn keep(&self, bytes: &[u8]) -> Result<lifeboat_store::Digest, lifeboat_store::StoreError> {
-        self.0.keep(bytes).await
-    }
-    async fn kept(&self, digest: &lifeboat_store::Digest) -> Result<Vec<u8>, lifeboat_store::StoreError> {
-        self.0.kept(digest).await
-    }
-    async fn lease(
-        &self,
-        log: &LogId,
-        owner: &lifeboat_store::OwnerId,
-        ttl: std::time::Duration,
-    ) -> Result<lifeboat_store::Lease, lifeboat_store::StoreError> {
-        self.0.lease(log, owner, ttl).await
-    }
-    async fn renew(&self, lease: &lifeboat_store::Lease) -> Result<(), lifeboat_store::StoreError> {
-        self.0.renew(lease).await
-    }
-    async fn release(&self, lease: lifeboat_store::Lease) -> Result<(), lifeboat_store::StoreError> {
-        self.0.release(lease).await
-    }
 }
 
 /// The stage with another inventory, as a later process reads it.
@@ -264,7 +210,7 @@ fn of_two_claims_only_one_takes_the_run() {
     on_stage(async |stage| {
         stage.world.acts("a", &[Act::Hang]);
         let name = stage.run_and_kill(plan([change("a")]), 2000).await;
-        let ports = stage.ports_on(Arc::new(Yielding(stage.memory.clone())));
+        let ports = stage.ports_on(Arc::new(stage.slow()));
         let (owner, other) = (stage.owner(), stage.owner());
         let (one, two) =
             tokio::join!(lifeboat_engine::resume::claim(&ports, &owner, &name), lifeboat_engine::resume::claim(&ports, &other, &name));

@@ -191,7 +191,7 @@ async fn one_life(
     at_hand: Option<(Run, lifeboat_store::Seq)>,
     death: Option<&Death>,
 ) -> bool {
-    let mut store = FaultyStore::new(stage.memory.clone());
+    let mut store = FaultyStore::new(stage.slow());
     let mut until = Duration::from_secs(24 * 3600);
     match death {
         Some(Death::Write(number, fault)) => store = store.fail_write(*number, *fault),

@@ -83,7 +83,7 @@ fn writes_of_a_chain(length: usize, make: fn(&str) -> Draft) -> u64 {
         let steps =
             names.iter().enumerate().map(|(place, name)| if place == 0 { make(name) } else { make(name).after(&[&names[place - 1]]) });
         let admitted = stage.admit(plan(steps)).await;
-        let store = FaultyStore::new(stage.memory.clone());
+        let store = FaultyStore::new(stage.slow());
         let (executor, handle) = Executor::new(stage.ports_on(Arc::new(store.clone())), stage.owner(), admitted.run, admitted.next);
         let rest = stage.attend(executor, handle, &mut nobody, std::time::Duration::from_secs(3600)).await;
         assert_eq!(rest.outcome(), Outcome::Succeeded);

@@ -326,7 +326,7 @@ fn the_locks_of_a_stuck_run_are_given_up_only_by_a_person_and_once() {
 #[test]
 fn an_answer_is_given_only_after_the_act_is_durable() {
     on_stage(async |stage| {
-        let store = lifeboat_store::FaultyStore::new(stage.memory.clone());
+        let store = lifeboat_store::FaultyStore::new(stage.slow());
         let admitted = stage.admit(asking(1)).await;
         let (executor, handle) =
             Executor::new(stage.ports_on(std::sync::Arc::new(store.clone())), stage.owner(), admitted.run, admitted.next);

@@ -3,6 +3,7 @@
 
 pub(crate) mod plans;
 pub(crate) mod rows;
+pub(crate) mod slow;
 pub(crate) mod stage;
 pub(crate) mod steps;
 

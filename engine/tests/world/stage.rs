@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 
 use super::World;
 use super::plans::{self, PlanWords, actor, id};
+use super::slow::Slow;
 
 /// Virtual time: it moves on by itself whenever every task waits.
 #[derive(Debug)]
@@ -130,7 +131,12 @@ pub(crate) fn on_stage<T>(play: impl AsyncFnOnce(Stage) -> T) -> T {
 impl Stage {
     /// The parts of a process on the stage's own store.
     pub(crate) fn ports(&self) -> Ports {
-        self.ports_on(Arc::new(self.memory.clone()))
+        self.ports_on(Arc::new(self.slow()))
+    }
+
+    /// The stage's own store as a process meets it.
+    pub(crate) fn slow(&self) -> Slow {
+        Slow(self.memory.clone())
     }
 
     /// The parts of a process on a store that may fail.
