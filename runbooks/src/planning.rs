@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use crate::catalog::{Catalog, DrillPolicy, Resources, Touch};
+use crate::catalog::{BadParameters, Catalog, DrillPolicy, Examined, Resources, Touch};
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Severity, Span};
 use crate::digest;
@@ -224,7 +224,7 @@ impl Planner<'_> {
         if problems.len() > before {
             return None;
         }
-        let examined = match self.checked.catalog.examine(info.name, &bound.known) {
+        let examined = match self.examine(info.name, &bound) {
             Ok(examined) => examined,
             Err(bad) => {
                 problems.push(refused(step, &bad));
@@ -256,6 +256,34 @@ impl Planner<'_> {
             line: step.line,
         };
         Some((planned, structure))
+    }
+
+    /// Asks the step type. It may refuse a sample for its form alone (an instant, a path), so other forms are tried before it is believed.
+    fn examine(&self, step_type: &str, bound: &Bound) -> Result<Examined, BadParameters> {
+        const FORMS: [&str; 5] = ["2000-01-01T00:00:00Z", "/sample", "127.0.0.1", "https://sample.invalid/", "1"];
+        let first = self.checked.catalog.examine(step_type, &bound.known);
+        if first.is_ok() {
+            return first;
+        }
+        let tried = FORMS.iter().map(|form| self.with_form(&bound.with, &bound.known, form)).filter(|other| *other != bound.known);
+        tried.map(|other| self.checked.catalog.examine(step_type, &other)).find(Result::is_ok).unwrap_or(first)
+    }
+
+    /// The parameters with every text that only the run knows in this form.
+    fn with_form(&self, with: &Value, known: &Value, form: &str) -> Value {
+        match (with, known) {
+            (Value::String(text), Value::String(_)) if self.is_dynamic(text) => Value::from(form),
+            (Value::Object(with), Value::Object(known)) => {
+                let inner = |(key, value): (&String, &Value)| {
+                    (key.clone(), with.get(key).map_or_else(|| value.clone(), |with| self.with_form(with, value, form)))
+                };
+                Value::Object(known.iter().map(inner).collect::<Map<_, _>>())
+            }
+            (Value::Array(with), Value::Array(known)) => {
+                with.iter().zip(known).map(|(with, known)| self.with_form(with, known, form)).collect()
+            }
+            _ => known.clone(),
+        }
     }
 
     /// Fills in what is known, checks the names that this makes known, and puts stand-ins in place.

@@ -170,6 +170,9 @@ enum Check {
 struct Wait {
     /// How long.
     period: Period,
+    /// Not before this instant.
+    #[serde(default)]
+    after: Option<String>,
 }
 
 /// Runs a program.
@@ -271,7 +274,10 @@ impl Catalog for Types {
                 (touches.collect(), format!("make {} checks", checks.len()))
             }
             "wait" => {
-                let Wait { period } = read(with)?;
+                let Wait { period, after } = read(with)?;
+                if after.is_some_and(|instant| !instant.ends_with('Z')) {
+                    return Err(BadParameters { pointer: "/after".to_owned(), message: "an instant ends with Z".to_owned() });
+                }
                 (vec![], format!("wait {period}"))
             }
             "command" => {
