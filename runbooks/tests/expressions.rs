@@ -120,6 +120,19 @@ impl Grammar {
                 )
                     .prop_map(|(guard, a)| format!("({guard}{a})")),
                 g.maybe().prop_map(|a| format!("{a}.hasValue()")),
+                (
+                    one_of(&[
+                        "has(steps.maybe.outputs)",
+                        "!has(steps.maybe.outputs)",
+                        "has(steps.loss.outputs.seconds)",
+                        "steps.maybe.state == 'succeeded'"
+                    ]),
+                    one_of(&["&&", "||"]),
+                    one_of(&["inputs.flag", "has(steps.maybe.outputs)"]),
+                    one_of(&["&&", "||"]),
+                    one_of(&["steps.maybe.outputs.within_rpo", "steps.maybe.outputs.bytes > 1", "steps.loss.outputs.seconds > 1"])
+                )
+                    .prop_map(|(a, first, b, second, c)| format!("(({a} {first} {b}) {second} {c})")),
             ]
             .boxed()
         })
@@ -455,6 +468,12 @@ fn guards_make_what_may_be_absent_readable() {
         "!(has(steps.maybe.outputs)) && steps.maybe.outputs.within_rpo",
         "steps.loss.outputs.nodes.all(n, n.lag_ms < 5)",
         "mode == \"failover\" ? steps.maybe.outputs.within_rpo : false",
+        "(has(steps.maybe.outputs) || inputs.flag) && steps.maybe.outputs.within_rpo",
+        "(!has(steps.maybe.outputs) && inputs.flag) || steps.maybe.outputs.within_rpo",
+        "!(has(steps.maybe.outputs) && inputs.flag) && steps.maybe.outputs.within_rpo",
+        "(inputs.flag ? has(steps.maybe.outputs) : true) && steps.maybe.outputs.within_rpo",
+        "steps.loss.outputs.nodes.exists(n, has(n.lag_ms)) && steps.loss.outputs.nodes.all(n, n.lag_ms < 5)",
+        "has(steps.loss.outputs.seconds) && steps.maybe.outputs.seconds > 3",
     ];
     let problems_of = |expression: &str| {
         let text = file(&[expression.to_owned()]);
@@ -470,4 +489,24 @@ fn guards_make_what_may_be_absent_readable() {
     for expression in bad {
         assert_ne!(problems_of(expression), [] as [String; 0], "{expression}");
     }
+}
+
+#[test]
+fn a_step_with_every_condition_of_another_runs_only_where_that_ran() {
+    let problems_of = |theirs: &str, ours: &str| {
+        let text = format!(
+            "lifeboat: v1\nname: t\nmodes: [live, rehearsal]\ninputs: {{ a: {{ type: boolean, default: true }}, b: {{ type: boolean, default: true }} }}\nsteps:\n  - {{ id: first, type: command, if: '{theirs}', with: {{ argv: [date] }} }}\n  - {{ id: then, type: command, needs: [first], if: '{ours}', with: {{ argv: [\"${{{{ steps.first.outputs.stdout }}}}\"] }} }}\n"
+        );
+        let source = Source { name: "t".into(), text: text.into() };
+        let (runbook, problems) = parse(&source);
+        assert_eq!(problems, []);
+        check(&runbook.unwrap(), &Types::new(), None).iter().map(|problem| problem.code).collect::<Vec<_>>()
+    };
+    assert_eq!(problems_of("inputs.a", "inputs.a"), [] as [&str; 0]);
+    assert_eq!(problems_of("inputs.a", "inputs.b && inputs.a"), [] as [&str; 0]);
+    assert_eq!(problems_of("inputs.a && inputs.b", "inputs.b && (inputs.a && mode == \"live\")"), [] as [&str; 0]);
+    assert_eq!(problems_of("inputs.a && inputs.b", "inputs.a"), ["LB034"]);
+    assert_eq!(problems_of("inputs.a", "inputs.b"), ["LB034"]);
+    assert_eq!(problems_of("inputs.a", "inputs.a || inputs.b"), ["LB034"]);
+    assert_eq!(problems_of("inputs.a || inputs.b", "inputs.a"), ["LB034"], "sound, but beyond what is seen");
 }
