@@ -45,6 +45,8 @@ impl Progress {
 
     pub(crate) fn begin(&mut self) {
         self.draw();
+        // A run that is taken over may wait already, and then no entry comes to tell it.
+        self.tell_waiting();
     }
 
     /// Whether only a person can help now.
