@@ -9,6 +9,10 @@ use super::{Allowed, PromoteDb};
 use crate::measure_rpo::MeasuredRpo;
 use crate::measure_rpo::loss::{Growth, Weighed, seconds};
 
+/// Readings of the clock that are closer than this are one: a figure that went through the journal comes back with its last digit
+/// changed, and a loss that grows is measured some microseconds before its instant is written down.
+const CLOCK_GRAIN_SECONDS: f64 = 0.01;
+
 /// Before the fence the loss can only be foretold; it refuses early where nobody is going to be asked.
 pub(super) fn refuse_early(step: &PromoteDb, cx: &ReadContext, expected: &Weighed, evidence: &Evidence) -> Result<(), StepError> {
     let asks = cx.facts.ancestors.iter().any(|id| cx.facts.steps.get(id).is_some_and(|record| record.step_type == "approval"));
@@ -61,7 +65,7 @@ fn accepted_limit(id: &StepId, accepted: &MeasuredRpo, until: Timestamp) -> Allo
         Growth::Settled => 0.0,
     };
     Allowed {
-        seconds_max: accepted.loss.seconds_max.map(|most| most + grown),
+        seconds_max: accepted.loss.seconds_max.map(|most| most + grown + CLOCK_GRAIN_SECONDS),
         bytes_max: accepted.loss.bytes.filter(|_| accepted.growth == Growth::Settled),
         because: format!("the loss that was accepted in step {id}"),
     }
@@ -108,4 +112,33 @@ fn accepted(cx: &ReadContext, db: &str) -> Vec<(StepId, MeasuredRpo)> {
         }
     }
     accepted
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed step of a test is the test's failure")]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_loss_that_people_accepted_fits_also_after_it_went_through_the_journal() {
+        // This figure is read back one unit in the last place smaller than it was written.
+        let most = std::time::Duration::from_nanos(1_869_625_065).as_secs_f64();
+        let loss = Loss {
+            resource: "orders-db".into(),
+            method: "heartbeat".into(),
+            seconds_min: Some(1.0),
+            seconds_max: Some(most),
+            bytes: Some(6648),
+        };
+        let measured = json!({
+            "db": "orders-db", "from": "a", "to": "b", "within_rpo": false, "loss": loss, "growth": "settled",
+            "measured_at": "2026-11-23T00:45:36Z", "source": { "state": "stopped" }, "target": { "state": "standby" },
+        });
+        let shown: MeasuredRpo = serde_json::from_str(&measured.to_string()).unwrap();
+        let limit = accepted_limit(&StepId::new("accept").unwrap(), &shown, shown.measured_at);
+        assert!(fits(&loss, &limit), "{limit:?}");
+        assert!(!fits(&Loss { seconds_max: Some(most + 0.1), ..loss.clone() }, &limit));
+        assert!(!fits(&Loss { bytes: Some(6649), ..loss }, &limit));
+    }
 }
