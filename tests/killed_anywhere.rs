@@ -1,6 +1,7 @@
 //! Killed anywhere, it ends the same: SIGKILL of the real process at random moments of a real failover, resumed until it is done.
 //!
 //! `KILL_SEED=7 cargo test --test killed_anywhere` repeats the moments of a seed; `cargo xtask torture kill --rounds 300` kills more often.
+#![expect(clippy::print_stdout, reason = "a person reads the moments of the kills beside a failure")]
 
 mod support;
 

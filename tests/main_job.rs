@@ -1,4 +1,5 @@
 //! The main job as a person does it: a real primary dies, `lifeboat run` moves everything, and a client outside says whether the report is true.
+#![expect(clippy::print_stdout, reason = "a person reads how wide the report's interval is")]
 
 mod support;
 
