@@ -3,6 +3,7 @@
 
 mod act;
 mod choose;
+mod commit;
 mod gate;
 mod limit;
 mod outcome;

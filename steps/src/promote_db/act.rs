@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use lifeboat_engine::{Evidence, StepContext, StepError};
 
 use super::choose::{Stage, choose, other_primary, told};
+use super::commit::{Release, Written, free_commits, write};
 use super::gate::{fence_stands, settled};
 use super::outcome::{Forked, forked, report};
-use super::{PromoteDb, PromoteIntent, Promoted, Reset, WriteProof};
+use super::{PromoteDb, PromoteIntent, Promoted};
 use crate::clients::postgres::history::{self, Pending};
 use crate::clients::postgres::look::look_through;
 use crate::clients::postgres::session::application_name;
@@ -185,7 +186,7 @@ async fn finish(
         Err(why) => return Err(StepError::unknown(why)),
     };
     cx.progress(&format!("{} is on timeline {}; proving that it commits", intent.node, forked.new_timeline));
-    let mut resets = free_commits(cx, database, target, Release::WhenNobodyIsThere).await.map_err(lost)?;
+    let mut resets = free_commits(cx, database, target, Release::WhenTooFewAreThere).await.map_err(lost)?;
     let write = match write(cx, database, target, intent, forked).await.map_err(lost)? {
         Written::Committed(write) => write,
         Written::Unconfirmed => {
@@ -200,100 +201,4 @@ async fn finish(
     };
     let promoted = report(step, cx, database, intent, &session, forked, write).await.map_err(lost)?;
     Ok(Promoted { resets, promote_sent_at: sent.at, last_seen_as_replica_at: sent.last_seen_as_replica, ..promoted })
-}
-
-/// When the names of synchronous standbys are reset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Release {
-    /// Only if none of them is connected, so that every commit would hang.
-    WhenNobodyIsThere,
-    /// A commit has just given up waiting for them.
-    Always,
-}
-
-/// Resets what would make commits hang or fail. The old values are in the output.
-async fn free_commits(cx: &StepContext, database: &Database, target: &Node, release: Release) -> Result<Vec<Reset>, SessionError> {
-    let session = Session::acting(cx, database, target).await?;
-    let row = session
-        .ask_one(
-            "select current_setting('synchronous_standby_names'),
-             (select count(*) from pg_stat_replication where sync_state in ('sync', 'quorum') and state = 'streaming')::text,
-             (select setting from pg_settings where name = 'default_transaction_read_only')",
-        )
-        .await?;
-    let names = row.get(0).unwrap_or_default().to_owned();
-    let connected = row.get(1) != Some("0");
-    let mut resets = Vec::new();
-    if !names.is_empty() && (release == Release::Always || !connected) {
-        reset(cx, &session, "synchronous_standby_names", "''", "").await?;
-        resets.push(Reset { setting: "synchronous_standby_names".into(), was: names });
-    }
-    if row.get(2) == Some("on") {
-        reset(cx, &session, "default_transaction_read_only", "off", "off").await?;
-        resets.push(Reset { setting: "default_transaction_read_only".into(), was: "on".into() });
-    }
-    Ok(resets)
-}
-
-/// Sets a parameter for the whole server and waits until it counts.
-async fn reset(cx: &StepContext, session: &Session, setting: &str, sql: &str, shown: &str) -> Result<(), SessionError> {
-    cx.progress(&format!("resetting {setting}"));
-    session.ask(&format!("alter system set {setting} = {sql}")).await?;
-    session.ask("select pg_reload_conf()").await?;
-    for _ in 0..RELOAD_LOOKS {
-        if session.ask_text(&format!("select current_setting('{setting}')")).await?.as_deref() == Some(shown) {
-            return Ok(());
-        }
-        cx.sleep(LOOK_AGAIN).await;
-    }
-    Err(SessionError::Ours { why: format!("{setting} was reset for the server, but a role or database sets it again") })
-}
-
-/// How often a reloaded setting is looked for.
-const RELOAD_LOOKS: u32 = 80;
-
-enum Written {
-    /// Acknowledged without a warning.
-    Committed(WriteProof),
-    /// Committed on this node, but PostgreSQL gave up waiting for a synchronous replica.
-    Unconfirmed,
-}
-
-/// Commits a row of our own beside the heartbeat's, in a session that began after the promotion.
-async fn write(
-    cx: &StepContext,
-    database: &Database,
-    target: &Node,
-    intent: &PromoteIntent,
-    forked: Forked,
-) -> Result<Written, SessionError> {
-    let session = Session::acting(cx, database, target).await?;
-    let message = format!("select pg_logical_emit_message(true, 'lifeboat', {})::text", quoted(&intent.proof_key));
-    let (kind, answer) = match &database.heartbeat {
-        Some(heartbeat) => {
-            let sql = format!(
-                "insert into {table} as t (writer, timeline, n, sent_at) values ({key}, {timeline}, 1, '{now}') \
-                 on conflict (writer, timeline) do update set n = t.n + 1, sent_at = excluded.sent_at, written_at = clock_timestamp() \
-                 returning n::text",
-                table = heartbeat.table.as_sql(),
-                key = quoted(&intent.proof_key),
-                timeline = forked.new_timeline,
-                now = cx.now(),
-            );
-            match session.ask_one(&sql).await {
-                Ok(row) => ("row", Ok(row)),
-                // No such table, or not ours to write: a message in the log is a commit as well.
-                Err(SessionError::Answered { code, .. }) if code == "42P01" || code == "42501" => {
-                    ("message", session.ask_one(&message).await)
-                }
-                Err(error) => ("row", Err(error)),
-            }
-        }
-        None => ("message", session.ask_one(&message).await),
-    };
-    answer?;
-    if session.warnings() > 0 {
-        return Ok(Written::Unconfirmed);
-    }
-    Ok(Written::Committed(WriteProof { kind: kind.into(), at: cx.now() }))
 }

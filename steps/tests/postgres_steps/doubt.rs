@@ -161,6 +161,26 @@ async fn settings_that_would_make_commits_hang_are_reset_and_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_hangs_on_a_silent_synchronous_replica_is_freed() {
+    let mut rig = Rig::start();
+    let (step, intent) = ready(&mut rig).await;
+    step.execute(&intent, &rig.act("promote")).await.unwrap();
+    let (west, europe) = (rig.lab.node(WEST), rig.lab.node(EUROPE));
+    west.psql("postgres", "select pg_create_physical_replication_slot('eu_west_1')").unwrap();
+    europe.stream_from(west.socket()).unwrap();
+    west.psql("postgres", "alter system set synchronous_standby_names = '\"eu-west-1\"'").unwrap();
+    west.psql("postgres", "select pg_reload_conf()").unwrap();
+    west.wait_until("select sync_state from pg_stat_replication where application_name = 'eu-west-1'", "sync").unwrap();
+    // Connected, chosen, and never going to answer.
+    europe.freeze().unwrap();
+    let promoted = step.execute(&intent, &rig.act("promote")).await.unwrap();
+    assert_eq!(promoted.resets.len(), 1, "{promoted:?}");
+    assert_eq!(west.psql("app", "show synchronous_standby_names").unwrap(), "");
+    assert_eq!(requests(&rig), 1);
+    europe.thaw().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_of_synchronous_replicas_that_are_all_gone_are_reset_before_the_first_commit() {
     let mut rig = Rig::start();
     let west = rig.lab.node(WEST);
