@@ -195,10 +195,14 @@ pub struct Actuals {
     pub rta_outage: Figure,
     /// From the declaration to service again, for every client at the latest.
     pub rta_declared_seconds: Option<f64>,
+    /// From the admission of the run to service again, for every client at the latest.
+    pub rta_run_seconds: Option<f64>,
     /// Time of steps on the critical path, people's time and the engine's absence left out.
     pub automation_seconds: Option<f64>,
     /// Waits for approvals and holds on the critical path.
     pub human_seconds: Option<f64>,
+    /// Time between the steps of the critical path, from admission on, in which the engine looked at the world before it acted.
+    pub preparing_seconds: Option<f64>,
     /// Time on the critical path in which no process may have had the run; at most, because the instant of a crash is not recorded.
     pub engine_away_seconds: Option<f64>,
     /// Data that is gone.
@@ -365,6 +369,8 @@ pub struct StepReport {
     pub state: StepState,
     /// Attempts that may have acted.
     pub attempts: u32,
+    /// When the last of its needs was settled; for a step without needs, the admission of the run. Until its start the engine prepared it.
+    pub ready_at: Option<Timestamp>,
     /// First attempt, first request for approval, or refusal.
     pub started_at: Option<Timestamp>,
     /// When its forward part was over; undoing is not counted.

@@ -311,6 +311,11 @@ fn nothing_foreign_paints_on_a_terminal() {
 #[ignore = "writes files for people to look at"]
 fn look() {
     let Some(folder) = option_env!("LIFEBOAT_LOOK") else { return };
+    // A report of a real run, as JSON, is drawn too.
+    if let Ok(real) = std::fs::read_to_string(format!("{folder}/real.json")) {
+        let report: Report = serde_json::from_str(&real).unwrap();
+        std::fs::write(format!("{folder}/real-timeline.svg"), crate::timeline_svg(&report)).unwrap();
+    }
     for (name, tale) in nights() {
         let report = tale.report();
         std::fs::write(format!("{folder}/{name}.html"), crate::html(&report, &tale.plan)).unwrap();

@@ -116,8 +116,12 @@ impl Page {
             whose.push(format!("loss by {}{bytes}", words::clean(&rpa.method)));
         }
         whose.extend([
-            format!("declared to restored {}", words::seconds_or_unknown(actuals.rta_declared_seconds)),
+            match actuals.rta_declared_seconds {
+                Some(declared) => format!("declared to restored {}", words::seconds(declared)),
+                None => format!("started to restored {}", words::seconds_or_unknown(actuals.rta_run_seconds)),
+            },
             format!("steps {}", words::seconds_or_unknown(actuals.automation_seconds)),
+            format!("checks between them {}", words::seconds_or_unknown(actuals.preparing_seconds)),
             format!("people {}", words::seconds_or_unknown(actuals.human_seconds)),
         ]);
         if let Some(away) = actuals.engine_away_seconds.filter(|away| *away > 0.0) {

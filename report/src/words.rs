@@ -120,7 +120,8 @@ fn parts(seconds: f64, round: Round) -> (String, &'static str) {
 }
 
 fn trim(value: f64) -> String {
-    let text = format!("{value:.2}");
+    // Adding zero turns a negative zero, which rounding up can leave, into a plain one.
+    let text = format!("{:.2}", value + 0.0);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
@@ -234,6 +235,8 @@ mod tests {
         assert_eq!(interval(figure(59.94, 61.2)), "59.9 s – 1 min 2 s");
         assert_eq!(interval(figure(3599.0, 3661.0)), "59 min 59 s – 1 h 02 min");
         assert_eq!(interval(figure(0.0, 1e-6)), "0–0.01 s");
+        assert_eq!(interval(figure(0.0, 0.0)), "0 s");
+        assert_eq!(interval(figure(-0.0, 0.0)), "0 s");
     }
 
     #[test]

@@ -73,11 +73,11 @@ fn figures(out: &mut String, report: &Report) {
     let loss = Figure { seconds_min: rpa.seconds_min, seconds_max: rpa.seconds_max };
     let clock = &report.clock;
     let seen = match (&clock.outage_began_at, &clock.service_restored_at) {
-        (Some(began), Some(restored)) => format!("ended: seen by {}; back: {}", began.method, restored.because),
+        (Some(began), Some(restored)) => format!("ended: seen by {}; back: {}", began.method, words::cut(&restored.because, 72)),
         (Some(began), None) => {
             format!("ended: seen by {}; {}", began.method, if report.outcome.ended() { "nobody saw it back" } else { "not seen back yet" })
         }
-        (None, Some(restored)) => format!("nobody saw it end; back: {}", restored.because),
+        (None, Some(restored)) => format!("nobody saw it end; back: {}", words::cut(&restored.because, 72)),
         (None, None) => "nobody saw service end or come back".to_owned(),
     };
     match &report.rehearsal {
@@ -158,10 +158,15 @@ fn spent(out: &mut String, report: &Report) {
     let actuals = &report.actuals;
     let parts = [
         ("c-auto", "Steps", actuals.automation_seconds),
+        ("c-check", "Checks between steps", actuals.preparing_seconds),
         ("c-people", "People", actuals.human_seconds),
         ("c-away", "Engine away, at most", actuals.engine_away_seconds),
     ];
     let total: f64 = parts.iter().filter_map(|(_, _, seconds)| *seconds).sum();
+    let (whole, took) = match actuals.rta_declared_seconds {
+        Some(declared) => ("Declared to restored", Some(declared)),
+        None => ("Started to restored", actuals.rta_run_seconds),
+    };
     let tone = if report.verdict == Verdict::NeedsPerson { "attention" } else { "quiet" };
     out.push_str(&format!("<div class=\"card {tone}\"><div class=\"name\"><span>Whose time it was</span></div>\n<div class=\"split\">"));
     for (class, _, seconds) in parts {
@@ -175,10 +180,7 @@ fn spent(out: &mut String, report: &Report) {
             out.push_str(&format!("<dt><i class=\"{class}\"></i>{name}</dt><dd>{}</dd>\n", words::seconds_or_unknown(seconds)));
         }
     }
-    out.push_str(&format!(
-        "<dt>Declared to restored</dt><dd>{}</dd>\n</dl></div>\n",
-        words::seconds_or_unknown(actuals.rta_declared_seconds)
-    ));
+    out.push_str(&format!("<dt>{whole}</dt><dd>{}</dd>\n</dl></div>\n", words::seconds_or_unknown(took)));
 }
 
 #[cfg(test)]

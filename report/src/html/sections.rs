@@ -99,15 +99,21 @@ pub(super) fn graph_and_clock(out: &mut String, report: &Report, plan: &Plan) {
     out.push_str("</table></section></div>\n");
 }
 
+/// Most steps listed, so that a phone can show the page; JSON holds all.
+const STEPS_SHOWN_MAX: usize = 2_000;
+
 pub(super) fn steps(out: &mut String, report: &Report) {
     out.push_str("<section><h2>Steps</h2>\n");
     let mut part = Part::Steps;
-    for step in &report.steps {
+    for step in report.steps.iter().take(STEPS_SHOWN_MAX) {
         if step.part != part {
             part = step.part;
             out.push_str("<h3 class=\"dim\">finally, however it ends</h3>\n");
         }
         self::step(out, report, step);
+    }
+    if report.steps.len() > STEPS_SHOWN_MAX {
+        out.push_str(&format!("<p class=\"dim\">and {} more, in the JSON report</p>\n", report.steps.len() - STEPS_SHOWN_MAX));
     }
     out.push_str("</section>\n");
 }

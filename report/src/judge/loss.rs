@@ -22,7 +22,8 @@ pub(super) fn unknown(resource: Option<String>) -> Rpa {
 
 /// A number that a journal may hold and arithmetic can bear. Anything else is as good as unknown.
 fn sane(seconds: Option<f64>) -> Option<f64> {
-    seconds.filter(|s| s.is_finite() && *s >= 0.0)
+    // Adding zero makes a negative zero a plain one.
+    seconds.filter(|s| s.is_finite() && *s >= 0.0).map(|s| s + 0.0)
 }
 
 /// One measured loss as it is reported.

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use lifeboat_engine::journal::{Back, Entry, Outcome, Turn};
 use lifeboat_engine::measure::{Loss, Measure};
 use lifeboat_engine::run::{DRILL, IllegalTransition, RunPhase, StepState, crosses};
-use lifeboat_runbooks::names::Effect;
+use lifeboat_runbooks::names::{Effect, StepId};
 use lifeboat_runbooks::plan::{Plan, PlanStep};
 
 use crate::report::{
@@ -90,8 +90,10 @@ pub fn judge(plan: &Plan, entries: &[Entry]) -> Result<Report, JudgeError> {
             rta_declared_seconds: declared
                 .zip(recovery.served_by())
                 .and_then(|(from, to)| span(from, to, observed.went_back_ns).seconds_max),
+            rta_run_seconds: recovery.served_by().and_then(|to| span(history.admitted_at, to, observed.went_back_ns).seconds_max),
             automation_seconds: path.automation_seconds,
             human_seconds: path.human_seconds,
+            preparing_seconds: path.preparing_seconds,
             engine_away_seconds: path.away_seconds,
             rpa,
         },
@@ -304,11 +306,12 @@ fn span(from: jiff::Timestamp, to: jiff::Timestamp, went_back_ns: i128) -> Figur
 }
 
 fn steps(plan: &Plan, history: &History, path: &path::Path) -> Vec<StepReport> {
+    let critical: BTreeSet<&StepId> = path.steps.iter().collect();
     let parts = plan.steps.iter().map(|step| (step, Part::Steps)).chain(plan.finally.iter().map(|step| (step, Part::Finally)));
-    parts.map(|(step, part)| step_report(step, part, history, path)).collect()
+    parts.map(|(step, part)| step_report(step, part, history, &critical)).collect()
 }
 
-fn step_report(step: &PlanStep, part: Part, history: &History, path: &path::Path) -> StepReport {
+fn step_report(step: &PlanStep, part: Part, history: &History, critical: &BTreeSet<&StepId>) -> StepReport {
     let own = history.steps.get(&step.id).cloned().unwrap_or_default();
     let record = history.run.steps.get(&step.id);
     let until = own.ended_at.unwrap_or(history.as_of);
@@ -318,6 +321,7 @@ fn step_report(step: &PlanStep, part: Part, history: &History, path: &path::Path
         step_type: step.step_type.clone(),
         state: history.run.state(&step.id),
         attempts: record.map_or(0, |record| record.attempts),
+        ready_at: ready_at(step, part, history),
         started_at: own.started_at,
         ended_at: own.ended_at,
         duration_seconds: own.started_at.and_then(|from| length(from, until)),
@@ -325,13 +329,22 @@ fn step_report(step: &PlanStep, part: Part, history: &History, path: &path::Path
         backoff_seconds: spent(|doing| doing == Doing::Backoff),
         in_doubt_seconds: spent(|doing| doing == Doing::InDoubt),
         part,
-        critical: path.steps.contains(&step.id),
+        critical: critical.contains(&step.id),
         point_of_no_return: crosses(step),
         preview: step.preview.clone(),
         known_by: own.known_by.map(str::to_owned),
         why: record.and_then(|record| record.why.clone()),
         segments: own.segments,
         evidence: own.evidence,
+    }
+}
+
+/// When nothing kept a step from starting any more. Steps of `finally` begin when the main part is over, which is no instant of a step.
+fn ready_at(step: &PlanStep, part: Part, history: &History) -> Option<jiff::Timestamp> {
+    let mut needs = step.needs.iter().map(|need| history.steps.get(need).and_then(|own| own.ended_at));
+    match part {
+        Part::Steps => needs.try_fold(history.admitted_at, |latest, ended| Some(latest.max(ended?))),
+        Part::Finally => None,
     }
 }
 
@@ -380,5 +393,7 @@ fn drill_ended(history: &History) -> bool {
     matches!(history.run.turn, Some((Turn::DrillEnded, _)))
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 pub(crate) mod tests;

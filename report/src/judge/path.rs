@@ -16,6 +16,7 @@ pub(super) struct Path {
     pub(super) steps: Vec<StepId>,
     pub(super) automation_seconds: Option<f64>,
     pub(super) human_seconds: Option<f64>,
+    pub(super) preparing_seconds: Option<f64>,
     pub(super) away_seconds: Option<f64>,
 }
 
@@ -44,9 +45,15 @@ fn finish(step: &StepHistory, as_of: Timestamp) -> Option<Timestamp> {
 }
 
 fn spend(steps: Vec<StepId>, history: &History) -> Path {
-    let (mut human, mut away, mut whole) = (0, 0, 0);
+    let (mut human, mut away, mut whole, mut away_between, mut between) = (0, 0, 0, 0, 0);
+    let mut cursor = history.admitted_at;
     for step in steps.iter().filter_map(|id| history.steps.get(id)) {
         let Some((from, to)) = step.started_at.zip(finish(step, history.as_of)) else { continue };
+        if cursor < from {
+            between += nanoseconds(cursor, from);
+            away_between += history.resumes.iter().map(|resume| absent(resume, cursor, from, &[])).sum::<i128>();
+        }
+        cursor = cursor.max(to);
         whole += nanoseconds(from, to).max(0);
         let waits: Vec<(Timestamp, Timestamp)> =
             step.segments.iter().filter(|s| is_human(s.doing)).map(|s| clip(s.from, s.to, from, to)).collect();
@@ -57,7 +64,8 @@ fn spend(steps: Vec<StepId>, history: &History) -> Path {
         steps,
         automation_seconds: Some(floor_micros((whole - human - away).max(0))),
         human_seconds: Some(floor_micros(human)),
-        away_seconds: Some(floor_micros(away)),
+        preparing_seconds: Some(floor_micros((between - away_between).max(0))),
+        away_seconds: Some(floor_micros(away + away_between)),
     }
 }
 

@@ -107,7 +107,7 @@ pub(super) fn floor_micros(ns: i128) -> f64 {
 }
 
 pub(super) fn ceil_micros(ns: i128) -> f64 {
-    -floor_micros(-ns)
+    floor_micros(ns + 999)
 }
 
 /// A length for people and sums; absent where the clock went back in between.

@@ -18,7 +18,7 @@ pub(crate) const RULES: &str = ".lb text{font-family:system-ui,-apple-system,'Se
 .lb .f-good{fill:var(--good)}.lb .f-bad{fill:var(--bad)}.lb .f-attention{fill:var(--attention)}.lb .f-active{fill:var(--active)}.lb .f-quiet{fill:var(--quiet)}.lb .f-ink{fill:var(--ink)}\
 .lb .bold{stroke-width:2.2}.lb .pen{stroke:var(--bg);stroke-width:2;fill:none;stroke-linecap:round;stroke-linejoin:round}.lb .pen.hollow{stroke:var(--quiet)}\
 .lb .hollow-ring{fill:var(--bg);stroke:var(--quiet);stroke-width:1.4}.lb text.onfill{fill:var(--bg);font-weight:700}.lb text.t-bad{fill:var(--bad);font-weight:600}.lb text.t-good{fill:var(--good);font-weight:600}.lb text.t-attention{fill:var(--attention);font-weight:600}\
-.lb text.halo{stroke:var(--bg);stroke-width:4px;paint-order:stroke;stroke-linejoin:round}.lb .away{fill:var(--quiet);opacity:.22}.lb .soft{opacity:.3}.lb .faint{opacity:.55}";
+.lb text.halo{stroke:var(--bg);stroke-width:4px;paint-order:stroke;stroke-linejoin:round}.lb .ready{stroke-width:3;fill:none}.lb .away{fill:var(--quiet);opacity:.22}.lb .soft{opacity:.3}.lb .faint{opacity:.55}";
 
 /// Begins a picture of this size with a title for those who cannot see it.
 pub(super) fn open(width: f64, height: f64, title: &str) -> String {

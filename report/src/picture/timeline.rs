@@ -38,6 +38,9 @@ pub(crate) fn draw(report: &Report, room: Room) -> String {
     chart.finish()
 }
 
+/// How the time looks in which a step could have begun and was prepared.
+const READY: &str = "class=\"s-active faint ready\"";
+
 const TICKS_MAX: f64 = 9.0;
 
 struct Chart<'a> {
@@ -321,6 +324,13 @@ impl<'a> Chart<'a> {
         }
         let _ = writeln!(self.out, "<path class=\"line soft\" d=\"M{} {}H{}\"/>", n(self.axis.0), n(y + 20.5), n(self.right()));
         let mut end = self.axis.0;
+        if let (Some(ready), Some(started)) = (step.ready_at, step.started_at)
+            && ready < started
+        {
+            let title = escape(&format!("checks before it acted: {}", seconds(started.duration_since(ready).as_secs_f64())));
+            let (x, to) = (self.x(ready), self.x(started));
+            let _ = writeln!(self.out, "<path {READY} d=\"M{} {}H{}\"><title>{title}</title></path>", n(x), n(y + 9.0), n(to));
+        }
         for segment in &step.segments {
             let (x, to) = (self.x(segment.from), self.x(segment.to));
             let width = (to - x).max(2.0);
@@ -369,6 +379,11 @@ impl<'a> Chart<'a> {
 
     fn legend(&mut self) {
         let has = |doing: Doing| self.report.steps.iter().any(|step| step.segments.iter().any(|segment| segment.doing == doing));
+        let prepared = |step: &&StepReport| {
+            step.ready_at
+                .zip(step.started_at)
+                .is_some_and(|(ready, started)| started.duration_since(ready).as_secs_f64() > self.span / 200.0)
+        };
         let pattern = |name: &str| format!("fill=\"url(#{}-{name})\"", self.own);
         let mut items: Vec<(String, &str)> = Vec::new();
         let critical =
@@ -378,6 +393,9 @@ impl<'a> Chart<'a> {
         }
         if critical {
             items.push(("class=\"f-active faint\"".to_owned(), "working, elsewhere"));
+        }
+        if self.report.steps.iter().any(|step| prepared(&step)) {
+            items.push((READY.to_owned(), "checks before acting"));
         }
         if has(Doing::AwaitingApproval) || has(Doing::Held) {
             items.push((pattern("people"), "waiting for people"));
@@ -402,7 +420,11 @@ impl<'a> Chart<'a> {
             if x > 14.0 && x + width > self.width {
                 (x, self.y) = (14.0, self.y + 18.0);
             }
-            let _ = writeln!(self.out, "<rect {look} x=\"{}\" y=\"{}\" width=\"12\" height=\"12\" rx=\"2\"/>", n(x), n(self.y - 10.0));
+            if look == READY {
+                let _ = writeln!(self.out, "<path {READY} d=\"M{} {}h12\"/>", n(x), n(self.y - 4.0));
+            } else {
+                let _ = writeln!(self.out, "<rect {look} x=\"{}\" y=\"{}\" width=\"12\" height=\"12\" rx=\"2\"/>", n(x), n(self.y - 10.0));
+            }
             self.out.push_str(&label(x + 18.0, self.y, "dim small", words));
             x += width;
         }
