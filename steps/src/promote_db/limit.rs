@@ -116,7 +116,6 @@ fn accepted(cx: &ReadContext, db: &str) -> Vec<(StepId, MeasuredRpo)> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed step of a test is the test's failure")]
     use super::*;
     use serde_json::json;
 

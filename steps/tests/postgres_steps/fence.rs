@@ -10,6 +10,7 @@ use lifeboat_steps::promote_db::PromoteDb;
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
 use xtask::lab::postgres::PRIMARY;
+use xtask::lab::proxy::{Speaks, TcpProxy};
 
 use crate::rig::{Rig, WEST};
 
@@ -131,6 +132,27 @@ async fn a_node_that_is_only_silent_is_not_fenced_unless_people_take_the_risk() 
     let promoted = rig.run::<PromoteDb>("promote", json!({ "db": "orders-db", "node": WEST, "max_loss": "1h" })).await;
     assert_eq!(promoted.loss.seconds_max, None, "what a node that may live still takes is lost without bound");
     rig.lab.node(PRIMARY).thaw().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_swallows_everything_proves_nothing_about_the_node_behind_it() {
+    let mut rig = Rig::start();
+    let proxy = TcpProxy::start(rig.lab.free_socket().unwrap(), rig.lab.node(PRIMARY).socket(), Speaks::Bytes).unwrap();
+    rig.remote(PRIMARY, json!([]));
+    rig.db()["nodes"][PRIMARY]["host"] = json!(proxy.address.ip().to_string());
+    rig.db()["nodes"][PRIMARY]["port"] = json!(proxy.address.port());
+    proxy.silence();
+    let (why, evidence) = rig.refusal::<FenceDb>("fence", fence()).await;
+    assert!(why.contains("does not answer, which is no proof"), "{why} {evidence:?}");
+    assert_eq!(rig.lab.node(PRIMARY).psql("app", "select pg_is_in_recovery()").unwrap(), "f", "it lives behind the silence");
+    // People may take the risk of silence, but not against the sight of a replica that gets the log.
+    rig.approve("risk", json!({ "risk": "two primaries" }));
+    rig.run::<FenceDb>("fence", json!({ "db": "orders-db", "node": PRIMARY, "accept_risk": "risk" })).await;
+    // Its address in the inventory is the proxy's, so the stream is told by the address that the replicas use.
+    rig.db()["nodes"][PRIMARY]["host"] = json!(rig.lab.node(PRIMARY).address.to_string());
+    rig.db()["nodes"][PRIMARY]["port"] = json!(rig.lab.node(PRIMARY).port);
+    let (why, _) = rig.refusal::<PromoteDb>("promote", json!({ "db": "orders-db", "node": WEST, "max_loss": "1h" })).await;
+    assert!(why.contains("answers as a primary on timeline 1 again"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

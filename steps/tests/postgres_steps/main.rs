@@ -8,3 +8,5 @@ mod harmless;
 mod heartbeat;
 mod refusals;
 mod rig;
+mod tls;
+mod truth;
