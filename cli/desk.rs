@@ -1,8 +1,10 @@
 //! One desk for looking at runs and steering them: the store itself where nobody owns the data folder, else its owner.
 
 use lifeboat_engine::history;
+use lifeboat_engine::inventory::Inventory;
 use lifeboat_engine::journal::{Entry, RunId};
 use lifeboat_engine::ports::Ports;
+use lifeboat_engine::registry::Registry;
 use lifeboat_engine::run::Run;
 use lifeboat_engine::steering::Command;
 use lifeboat_runbooks::plan::Plan;
@@ -23,9 +25,21 @@ pub(crate) enum Desk {
 }
 
 impl Desk {
+    /// To look at runs. What happened is in the journal alone, so a missing inventory is no hindrance.
+    pub(crate) fn look(global: &Global) -> Result<Self, Trouble> {
+        let registry = lifeboat_steps::registry();
+        let inventory = if global.config.exists() { wiring::inventory(global, &registry)? } else { Inventory::default() };
+        Self::with(global, registry, inventory)
+    }
+
+    /// To steer runs: who may is in the inventory.
     pub(crate) fn open(global: &Global) -> Result<Self, Trouble> {
         let registry = lifeboat_steps::registry();
         let inventory = wiring::inventory(global, &registry)?;
+        Self::with(global, registry, inventory)
+    }
+
+    fn with(global: &Global, registry: Registry, inventory: Inventory) -> Result<Self, Trouble> {
         if !global.data.exists() {
             return Err(Trouble::usage(format!("there is no data folder {}", global.data.display()))
                 .help("say where runs are kept with --data DIR"));

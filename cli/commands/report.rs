@@ -10,7 +10,7 @@ use crate::desk::Desk;
 use crate::exit::{Exit, Trouble, print, say};
 
 pub(crate) async fn run(global: &Global, args: &ReportArgs) -> Result<Exit, Trouble> {
-    let desk = Desk::open(global)?;
+    let desk = Desk::look(global)?;
     let id = desk.find(args.run.as_deref()).await?;
     let (plan, entries) = desk.journal(&id).await?;
     write(global, &plan, &entries, args.format, args.output.as_deref())?;

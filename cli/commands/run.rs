@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 use lifeboat_engine::admission::{self, AdmissionError};
+use lifeboat_engine::clock::{Clock, SystemClock};
 use lifeboat_engine::journal::Incident;
 use lifeboat_engine::ports::Ports;
 use lifeboat_engine::preflight::{Answer, preflight};
+use lifeboat_engine::run::DRILL;
 use lifeboat_runbooks::plan::Plan;
 use lifeboat_server::control::{Client, Reply, Request, actor_of, this_user};
 use lifeboat_store::StoreError;
@@ -18,7 +20,9 @@ pub(crate) async fn run(global: &Global, args: &RunArgs) -> Result<Exit, Trouble
     let registry = lifeboat_steps::registry();
     let inventory = wiring::inventory(global, &registry)?;
     let plan = wiring::plan(global, &args.runbook, &registry, &inventory)?;
-    let incident = incident(args.outage_began.as_deref())?;
+    // Whoever types `run` calls it a disaster, and from here on the clock of the declared recovery time runs.
+    let declared_at = Some(SystemClock.now()).filter(|_| plan.mode != DRILL);
+    let incident = Incident { declared_at, ..incident(args.outage_began.as_deref())? };
     let store = match wiring::open_store(&global.data) {
         Ok(store) => store,
         Err(error @ StoreError::InUse { .. }) => return Err(taken(global, &plan, &error).await),

@@ -8,7 +8,7 @@ use crate::exit::{Exit, Trouble, print};
 use crate::render;
 
 pub(crate) async fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Trouble> {
-    let runs = Desk::open(global)?.runs().await?;
+    let runs = Desk::look(global)?.runs().await?;
     match args.format {
         Format::Text => print(&render::runs::text(&runs))?,
         Format::Json => print(&format!("{:#}\n", json!(runs)))?,

@@ -11,7 +11,7 @@ use crate::exit::{Exit, Trouble, print};
 use crate::render;
 
 pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<Exit, Trouble> {
-    let desk = Desk::open(global)?;
+    let desk = Desk::look(global)?;
     let id = desk.find(args.run.as_deref()).await?;
     let run = desk.run(&id).await?;
     let summary = RunSummary::of(&run);

@@ -23,6 +23,9 @@ use lifeboat_runbooks::names::{Effect, StepId};
 use lifeboat_runbooks::plan::PlanStep;
 use lifeboat_store::Digest;
 
+/// Largest filled parameters, in bytes of JSON: they are journaled with the intent, and an entry must fit a record of the store.
+const WITH_BYTES_MAX: usize = 256 * 1024;
+
 enum Begin {
     Skip(String),
     Refuse(String),
@@ -57,6 +60,9 @@ impl Executor {
             return Begin::Refuse(why);
         }
         match expr::fill(&step.with, &scope) {
+            Ok(with) if with.to_string().len() > WITH_BYTES_MAX => Begin::Refuse(format!(
+                "its parameters have more than {WITH_BYTES_MAX} bytes once filled; read less of what earlier steps gave"
+            )),
             Ok(with) => Begin::Go(with),
             Err(error) => Begin::Refuse(error.to_string()),
         }

@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// Outputs above this many bytes of JSON are kept beside the journal and named by digest.
 const INLINE_BYTES_MAX: usize = 64 * 1024;
 
+/// Most bytes of entries in one commit: well below what the store takes, so that the end of a run fits beside them.
+const COMMIT_BYTES_MAX: usize = 2 * 1024 * 1024;
+
 impl Executor {
     /// Applies an event and puts it in line for the next commit.
     pub(super) fn record(&mut self, event: Event) -> Result<(), ExecutorError> {
@@ -22,20 +25,16 @@ impl Executor {
         Ok(())
     }
 
-    /// Makes everything pending durable, in one commit; then answers people and tells watchers.
+    /// Makes everything pending durable, in one commit unless it is very much; then answers people and tells watchers.
     pub(super) async fn flush(&mut self) -> Result<(), ExecutorError> {
-        if !self.pending.is_empty() {
+        while !self.pending.is_empty() {
+            let (records, count) = self.portion()?;
             let log = run_log(&self.run.id)?;
-            let mut records = Vec::with_capacity(self.pending.len());
-            for entry in &self.pending {
-                records.push(Record(entry.encode().map_err(|error| ExecutorError::Encode(error.to_string()))?));
-            }
             let mut commit = Commit { expect: vec![(log.clone(), self.next)], append: vec![(log, records)] };
-            let ended = self.pending.iter().any(|entry| matches!(entry.event, Event::RunEnded { .. }));
+            let ended = self.pending.iter().take(count).any(|entry| matches!(entry.event, Event::RunEnded { .. }));
             if ended && self.run.phase == RunPhase::Ended {
                 commit.append.extend(admission::closing(&self.run)?);
             }
-            let count = self.pending.len() as u64;
             self.ports.store.commit(commit).await.map_err(|error| {
                 if matches!(error, StoreError::Conflict { .. }) {
                     ExecutorError::Overtaken(self.run.id.clone())
@@ -43,8 +42,8 @@ impl Executor {
                     ExecutorError::Store(error)
                 }
             })?;
-            self.next = Seq(self.next.0 + count);
-            for entry in self.pending.drain(..) {
+            self.next = Seq(self.next.0 + count as u64);
+            for entry in self.pending.drain(..count) {
                 // Nobody watching is no error.
                 let _ = self.handle.notices.send(Notice::Entry(Arc::new(entry)));
             }
@@ -53,6 +52,24 @@ impl Executor {
             let _ = reply.send(Ok(()));
         }
         Ok(())
+    }
+
+    /// The first entries in line that fit one commit. A success and the assertion that rejects it are never parted: in between, a
+    /// crash would leave a success that nobody asserts again.
+    fn portion(&self) -> Result<(Vec<Record>, usize), ExecutorError> {
+        let mut records: Vec<Record> = Vec::new();
+        let mut bytes = 0;
+        for entry in &self.pending {
+            let record = entry.encode().map_err(|error| ExecutorError::Encode(error.to_string()))?;
+            let parts = !matches!(entry.event, Event::StepRejected { .. });
+            if parts && bytes > 0 && bytes + record.len() > COMMIT_BYTES_MAX {
+                break;
+            }
+            bytes += record.len();
+            records.push(Record(record));
+        }
+        let count = records.len();
+        Ok((records, count))
     }
 
     /// An output as it is journaled: large ones are kept first, so that the entry never names something that is not there.

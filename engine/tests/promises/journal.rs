@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lifeboat_engine::executor::Executor;
 use lifeboat_engine::journal::{Entry, EntryError, Event, Outcome, Output};
-use lifeboat_engine::run::Run;
+use lifeboat_engine::run::{Run, StepState};
 use lifeboat_store::FaultyStore;
 use serde_json::{Value, json};
 
@@ -97,4 +97,26 @@ fn a_step_with_nothing_to_look_at_costs_one_commit_and_one_that_looks_two() {
     assert_eq!(two_hundred - hundred, 100);
     assert!(hundred <= 102, "{hundred} commits for 100 steps");
     assert_eq!(writes_of_a_chain(40, look) - writes_of_a_chain(20, look), 40);
+}
+
+#[test]
+fn parameters_too_large_for_the_journal_hold_the_step_before_it_acts() {
+    on_stage(async |stage| {
+        let steps = [change("a").with("blob_bytes", json!(300_000)), change("b").after(&["a"]).says(json!("${{ steps.a.outputs.blob }}"))];
+        let (name, _) = stage.run(plan(steps)).await;
+        assert_eq!(stage.state(&name, "b").await, StepState::Held);
+        assert_eq!(stage.world.times("b"), 0);
+    });
+}
+
+#[test]
+fn more_than_one_commit_can_take_is_committed_in_portions() {
+    on_stage(async |stage| {
+        let names: Vec<String> = (0..20).map(|place| format!("s{place}")).collect();
+        let first = [change("a").with("blob_bytes", json!(200_000))];
+        let rest = names.iter().map(|name| note(name).after(&["a"]).says(json!("${{ steps.a.outputs.blob }}")));
+        let (name, end) = stage.run(plan(first.into_iter().chain(rest))).await;
+        assert_eq!(end.outcome(), Outcome::Succeeded);
+        assert!(stage.events(&name).await.len() > 40);
+    });
 }
