@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 use super::{ServerSeen, serial};
 use crate::clients::dns::{Reader, RecordKind, RecordSet, in_words};
 
-/// First pause between two rounds of questions; it doubles up to [`PAUSE_MAX`].
+/// First pause between two rounds of questions; it grows by an eighth up to [`PAUSE_MAX`]. The pause before the last round is also how
+/// much too late the change is seen, and so how much too wide the outage is reported: within the first seconds it stays short.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// Longest pause between two rounds.
@@ -74,7 +75,7 @@ pub(super) async fn wait(cx: &ReadContext, silent_max: u32, needed: &Needed) -> 
             Err(_) => {}
         }
         cx.sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        pause = (pause * 9 / 8).min(PAUSE_MAX);
     }
     Err("no server was asked".into())
 }
