@@ -98,7 +98,8 @@ impl Step for UpdateDns {
     }
 
     fn measures(output: &Moved) -> Vec<Measure> {
-        if !output.changed {
+        // A new TTL alone leads nobody elsewhere.
+        if !output.changed || output.previous == output.now {
             return Vec::new();
         }
         let old = if output.previous.is_empty() { "had no record".to_owned() } else { format!("said {}", output.previous.join(", ")) };

@@ -89,18 +89,18 @@ pub(super) async fn prepare(
     let primary = server.primary.0;
     let (zone_before, seen) = match steady_read(&reader, primary, &zone, &name, record.kind).await {
         Ok(read) => read,
-        Err(error) => return refused(format!("the record cannot be moved now: {error}"), evidence),
+        Err(error) => return unanswered(error, evidence),
     };
     evidence.note(format!("{name} at the primary {primary}"), in_words(seen.set.as_ref()));
     evidence.note(format!("serial of {zone}"), zone_before.serial);
     if let Err(error) = reader.prove_key(primary, &zone, &signer).await {
-        return refused(error.to_string(), evidence);
+        return unanswered(error, evidence);
     }
     evidence.note(format!("the primary accepts the key {}", signer.key_name()), true);
     match conflict(&reader, primary, &name, record.kind, &seen).await {
         Ok(None) => {}
         Ok(Some(why)) => return refused(why, evidence),
-        Err(error) => return refused(error.to_string(), evidence),
+        Err(error) => return unanswered(error, evidence),
     }
     if record.kind == RecordKind::A && reader.has(primary, &name, RecordType::AAAA).await == Ok(Presence::There) {
         evidence.note("AAAA records stand at the same name and are not moved by this step", true);
@@ -130,6 +130,16 @@ pub(super) async fn prepare(
         prepared_at: cx.now(),
     };
     Ok(Readiness::Ready { intent, evidence })
+}
+
+/// A server that gave no answer may give one soon; one that said no has answered.
+fn unanswered(error: DnsError, evidence: Evidence) -> Result<Readiness<Intent>, StepError> {
+    match &error {
+        DnsError::Silent { .. } | DnsError::Malformed { .. } => Err(StepError::not_done(error.to_string())),
+        DnsError::Refused { .. } | DnsError::NotAuthoritative { .. } | DnsError::KeyRefused { .. } => {
+            Ok(Readiness::Refused { why: error.to_string(), evidence })
+        }
+    }
 }
 
 /// Most reads to get a set and a serial that belong together.

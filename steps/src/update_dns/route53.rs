@@ -56,27 +56,50 @@ pub(super) async fn prepare(cx: &ReadContext, record: &DnsRecord, hosted: &Route
     let mut evidence = Evidence::none();
     match plan(cx, record, hosted, to, &mut evidence).await {
         Ok(intent) => Ok(Readiness::Ready { intent, evidence }),
-        Err(why) => Ok(Readiness::Refused { why, evidence }),
+        Err(Unplanned::Refused(why)) => Ok(Readiness::Refused { why, evidence }),
+        Err(Unplanned::Unanswered(why)) => Err(StepError::not_done(why)),
     }
 }
 
-async fn plan(cx: &ReadContext, record: &DnsRecord, hosted: &Route53, to: &str, evidence: &mut Evidence) -> Result<Intent, String> {
-    let words = |error: AwsError| error.to_string();
+/// Why there is no intent.
+enum Unplanned {
+    /// It must not be done.
+    Refused(String),
+    /// Nobody answered, which may pass.
+    Unanswered(String),
+}
+
+impl From<String> for Unplanned {
+    fn from(why: String) -> Self {
+        Self::Refused(why)
+    }
+}
+
+impl From<AwsError> for Unplanned {
+    fn from(error: AwsError) -> Self {
+        match error {
+            AwsError::Refused { .. } | AwsError::NotSent { .. } => Self::Refused(error.to_string()),
+            AwsError::Busy { .. } | AwsError::Lost { .. } => Self::Unanswered(error.to_string()),
+        }
+    }
+}
+
+async fn plan(cx: &ReadContext, record: &DnsRecord, hosted: &Route53, to: &str, evidence: &mut Evidence) -> Result<Intent, Unplanned> {
     let (zone, name) = (full_name(&hosted.zone)?, full_name(&record.name)?.to_ascii());
-    let reader = ZoneReader::new(cx, hosted).map_err(words)?;
+    let reader = ZoneReader::new(cx, hosted)?;
     match reader.account().await {
         Ok(account) if account == hosted.account_id => evidence.note("account of the credentials", account),
-        Ok(account) => return Err(format!("the credentials belong to account {account}, not to {}", hosted.account_id)),
+        Ok(account) => return Err(format!("the credentials belong to account {account}, not to {}", hosted.account_id).into()),
         // A zone's id belongs to one account for ever, and is checked next; the token service may be what is down.
         Err(error) => evidence.note("account of the credentials", format!("not confirmed: {error}")),
     }
-    let found = reader.zone().await.map_err(words)?;
+    let found = reader.zone().await?;
     if plain_name(&found.name) != zone.to_ascii() {
-        return Err(format!("the hosted zone {} is {}, not {zone}", hosted.zone_id, found.name));
+        return Err(format!("the hosted zone {} is {}, not {zone}", hosted.zone_id, found.name).into());
     }
     evidence.note("hosted zone", found.name);
     evidence.note("its servers", found.name_servers);
-    let listed = reader.records(&name).await.map_err(words)?;
+    let listed = reader.records(&name).await?;
     let (previous, others) = read(&listed, record.kind)?;
     let shown: Vec<String> = previous.iter().map(entries::shown).collect();
     evidence.note(format!("{name} now"), if shown.is_empty() { "no record".into() } else { shown.join("; ") });

@@ -8,7 +8,7 @@ mod streak;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lifeboat_engine::step::{Observation, Readiness, Step, StepError};
+use lifeboat_engine::step::{Gate, Observation, Readiness, Step, StepError};
 use lifeboat_engine::{Effect, Evidence, Measure, Period, ReadContext, StepContext, Touch};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -102,6 +102,7 @@ impl Step for Verify {
     const TYPE: &'static str = "verify";
     const VERSION: u16 = 1;
     const EFFECT: Effect = Effect::Read;
+    const GATE: Gate = Gate::Nothing;
     type Intent = Intent;
     type Output = Verified;
 

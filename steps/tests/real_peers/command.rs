@@ -52,6 +52,11 @@ fn command(with: Value) -> Command {
     step(with)
 }
 
+/// A length of sleep that no other process has: what a broken test left running must not confuse the next one.
+fn long(number: u32) -> String {
+    format!("{}.{}", 864_000 + number, std::process::id())
+}
+
 /// Pids of processes whose command line has this word.
 fn running(word: &str) -> Vec<i32> {
     let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
@@ -262,28 +267,28 @@ async fn when_time_is_up_the_program_and_all_its_children_are_gone() {
     let mut shop = Workshop::new();
     let stubborn = shop.script("stubborn", STUBBORN);
     let stage = shop.stage();
-    let step = command(json!({ "program": stubborn, "args": ["864001.5"] }));
+    let step = command(json!({ "program": stubborn, "args": [long(1)] }));
     let ended = step.execute(&ready(&step, &stage).await, &stage.act_for(Duration::from_secs(3))).await;
     let Err(StepError::Unknown { why }) = ended else { panic!("{ended:?}") };
     assert!(why.contains("time was up") && why.contains("started"), "{why}");
-    assert_eq!(running("864001.5"), Vec::<i32>::new());
+    assert_eq!(running(&long(1)), Vec::<i32>::new());
 }
 
 #[tokio::test]
 async fn a_call_that_is_cut_off_takes_the_program_with_it() {
     let mut shop = Workshop::new();
-    let stubborn = shop.script("stubborn", "trap '' TERM; /usr/bin/sleep 864002.5 & wait; wait");
+    let stubborn = shop.script("stubborn", &format!("trap '' TERM; /usr/bin/sleep {} & wait; wait", long(2)));
     let stage = shop.stage();
     let step = command(json!({ "program": stubborn }));
     let intent = ready(&step, &stage).await;
     let act = stage.act();
     let cut = tokio::select! {
         ended = step.execute(&intent, &act) => Err(ended),
-        there = tokio::task::spawn_blocking(|| look_until(SOON, || (!running("864002.5").is_empty()).then_some(()))) => Ok(there.unwrap()),
+        there = tokio::task::spawn_blocking(|| look_until(SOON, || (!running(&long(2)).is_empty()).then_some(()))) => Ok(there.unwrap()),
     };
     assert!(matches!(cut, Ok(Some(()))), "{cut:?}");
-    let gone = look_until(SOON, || running("864002.5").is_empty().then_some(()));
-    assert!(gone.is_some(), "{:?} still run", running("864002.5"));
+    let gone = look_until(SOON, || running(&long(2)).is_empty().then_some(()));
+    assert!(gone.is_some(), "{:?} still run", running(&long(2)));
 }
 
 #[tokio::test]
@@ -295,7 +300,7 @@ async fn what_a_dead_engine_left_running_is_found_and_stopped() {
     let step = command(json!({ "program": act, "check": { "program": check } }));
     let intent = ready(&step, &stage).await;
     let mut orphan =
-        std::process::Command::new("/usr/bin/sleep").arg("864003.5").env("LIFEBOAT_KEY", stage.read().idempotency_key()).spawn().unwrap();
+        std::process::Command::new("/usr/bin/sleep").arg(long(3)).env("LIFEBOAT_KEY", stage.read().idempotency_key()).spawn().unwrap();
     assert_eq!(seen(&step.observe(&intent, &stage.read()).await), "in progress");
     let ended = step.execute(&intent, &stage.act()).await;
     assert!(matches!(&ended, Err(StepError::Unknown { why }) if why.contains("without an engine")), "{ended:?}");
@@ -306,13 +311,13 @@ async fn what_a_dead_engine_left_running_is_found_and_stopped() {
 #[tokio::test]
 async fn a_daemon_that_keeps_the_pipe_open_does_not_hold_the_step() {
     let mut shop = Workshop::new();
-    let starts = shop.script("starts", "/usr/bin/sleep 864004.5 & echo $!");
+    let starts = shop.script("starts", &format!("/usr/bin/sleep {} & echo $!", long(4)));
     let stage = shop.stage();
     let step = command(json!({ "program": starts }));
     let done = step.execute(&ready(&step, &stage).await, &stage.act()).await.unwrap();
     let pid: i32 = done.stdout.trim().parse().unwrap();
     // What a program leaves behind on purpose after its own end is its own business.
-    assert_eq!(running("864004.5"), [pid]);
+    assert_eq!(running(&long(4)), [pid]);
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
 }
 
@@ -361,7 +366,7 @@ async fn a_program_that_only_reads_may_be_tried_again() {
 #[ignore = "is the engine that another test kills"]
 #[expect(clippy::disallowed_methods, reason = "the folder is handed over by the test that starts this one")]
 async fn an_engine_to_be_killed() {
-    let folder = std::env::var("LIFEBOAT_TEST_FOLDER").unwrap();
+    let Ok(folder) = std::env::var("LIFEBOAT_TEST_FOLDER") else { return };
     let program = Path::new(&folder).join("long");
     let stage = Stage::new(json!({ "lifeboat": "v1", "policies": { "programs": [program] } }), Path::new(&folder));
     let step = command(json!({ "program": program }));
@@ -371,17 +376,17 @@ async fn an_engine_to_be_killed() {
 #[test]
 fn a_program_dies_with_the_engine() {
     let mut shop = Workshop::new();
-    shop.script("long", "exec /usr/bin/sleep 864005.5");
+    shop.script("long", &format!("exec /usr/bin/sleep {}", long(5)));
     let mut engine = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "command::an_engine_to_be_killed"])
         .env("LIFEBOAT_TEST_FOLDER", shop.path(""))
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let started = look_until(SOON, || (!running("864005.5").is_empty()).then_some(()));
+    let started = look_until(SOON, || (!running(&long(5)).is_empty()).then_some(()));
     engine.kill().unwrap();
     engine.wait().unwrap();
     assert!(started.is_some(), "the program was not started");
-    let gone = look_until(SOON, || running("864005.5").is_empty().then_some(()));
-    assert!(gone.is_some(), "{:?} still run", running("864005.5"));
+    let gone = look_until(SOON, || running(&long(5)).is_empty().then_some(()));
+    assert!(gone.is_some(), "{:?} still run", running(&long(5)));
 }
