@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::context::{Proof, RunFacts, StepRecord};
 use crate::run::Run;
-use lifeboat_runbooks::expr::StepFacts;
+use lifeboat_runbooks::expr::{self, Scope, StepFacts};
 use lifeboat_runbooks::names::StepId;
 use lifeboat_runbooks::plan::{Plan, PlanStep};
 
@@ -68,6 +68,8 @@ pub fn for_step(run: &Run, step: &PlanStep) -> RunFacts {
 #[must_use]
 pub fn before_a_run(plan: &Plan, step: &PlanStep) -> RunFacts {
     let ancestors = ancestors(plan, step);
+    let none = BTreeMap::new();
+    let scope = Scope { mode: &plan.mode, inputs: &plan.inputs, steps: &none };
     let steps = ancestors
         .iter()
         .filter_map(|id| {
@@ -75,7 +77,8 @@ pub fn before_a_run(plan: &Plan, step: &PlanStep) -> RunFacts {
             let known = StepRecord {
                 step_type: planned.step_type.clone(),
                 state: crate::run::StepState::Waiting,
-                with: None,
+                // What an ancestor is going to act on is known now, unless it follows from what other steps find.
+                with: expr::fill(&planned.with, &scope).ok(),
                 intent: None,
                 output: None,
                 proof: Proof::None,

@@ -34,10 +34,9 @@ pub(super) async fn check(step: &PromoteDb, cx: &ReadContext) -> Result<Readines
     };
     let old_primary = match &fence {
         FenceOnRecord::Done { fenced, .. } => Some(fenced.node.clone()),
-        // Before the fence the old primary is the node that answers as one.
-        FenceOnRecord::Waiting(_) | FenceOnRecord::Worthless { .. } | FenceOnRecord::None => {
-            answers.iter().find(|(_, answer)| answer.as_ref().is_ok_and(|seen| seen.standby().is_none())).map(|(name, _)| name.clone())
-        }
+        // Before the fence the old primary is the node that answers as one; if none does, it is the one that is going to be fenced.
+        FenceOnRecord::Waiting(id) => primary(&answers).or_else(|| to_be_fenced(cx, id)),
+        FenceOnRecord::Worthless { .. } | FenceOnRecord::None => primary(&answers),
     };
     let timeline = last_timeline(cx, &database, &step.db, &answers, old_primary.as_deref());
     let refused = |(why, evidence)| StepError::Refused { why, evidence };
@@ -91,6 +90,16 @@ pub(super) async fn check(step: &PromoteDb, cx: &ReadContext) -> Result<Readines
         proof_key: format!("promote-{}", cx.idempotency_key()),
     };
     Ok(Readiness::Ready { intent, evidence })
+}
+
+fn primary(answers: &Answers) -> Option<String> {
+    answers.iter().find(|(_, answer)| answer.as_ref().is_ok_and(|seen| seen.standby().is_none())).map(|(name, _)| name.clone())
+}
+
+/// The node that a fence which has not come to its turn is meant for.
+fn to_be_fenced(cx: &ReadContext, fence: &StepId) -> Option<String> {
+    let with = cx.facts.steps.get(fence)?.with.as_ref()?;
+    with.get("node")?.as_str().map(str::to_owned)
 }
 
 /// Asks every node at once, so that all positions are of one moment and silent nodes cost one timeout, not one each.
