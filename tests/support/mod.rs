@@ -4,6 +4,7 @@
 pub(crate) mod chance;
 pub(crate) mod client;
 pub(crate) mod clock;
+pub(crate) mod desk;
 pub(crate) mod journal;
 pub(crate) mod process;
 pub(crate) mod stage;

@@ -46,6 +46,12 @@ impl Ended {
         self
     }
 
+    /// The name of the run that was admitted.
+    #[track_caller]
+    pub(crate) fn run_name(&self) -> String {
+        admitted(self.stderr.lines()).unwrap_or_else(|| panic!("no run was admitted:\n{}", self.stderr))
+    }
+
     /// Standard output as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> serde_json::Value {
@@ -54,6 +60,11 @@ impl Ended {
             Err(error) => panic!("no JSON ({error}):\n{}\nstderr:\n{}", self.stdout, self.stderr),
         }
     }
+}
+
+/// The first words of a run are `run NAME is admitted`.
+fn admitted<'a>(mut lines: impl Iterator<Item = &'a str>) -> Option<String> {
+    lines.find_map(|line| Some(line.strip_prefix("run ")?.split_once(" is admitted")?.0.to_owned()))
 }
 
 /// Runs a command to its end. One that takes too long is killed and fails the test.
@@ -106,6 +117,13 @@ impl Going {
     /// Time since it was started.
     pub(crate) fn age(&self) -> Duration {
         clock::now().duration_since(self.started)
+    }
+
+    /// The name of the run that was admitted.
+    #[track_caller]
+    pub(crate) fn run_name(&self) -> String {
+        let lines = self.lines();
+        admitted(lines.iter().map(String::as_str)).unwrap_or_else(|| panic!("no run was admitted:\n{}", lines.concat()))
     }
 
     pub(crate) fn pid(&self) -> u32 {
