@@ -22,7 +22,8 @@ use crate::resources::database::Database;
 /// The whole gate. Refusals come as [`StepError::Refused`].
 pub(super) async fn check(step: &PromoteDb, cx: &ReadContext) -> Result<Readiness<PromoteIntent>, StepError> {
     let database = database(cx, &step.db)?;
-    if let Some(wanted) = &step.node {
+    let wanted = step.node.clone().or_else(|| asked_before(cx));
+    if let Some(wanted) = &wanted {
         node(&database, &step.db, wanted)?;
     }
     let fence = on_record(cx, &step.db);
@@ -51,7 +52,7 @@ pub(super) async fn check(step: &PromoteDb, cx: &ReadContext) -> Result<Readines
         let why = format!("{name} answers as a primary on timeline {}: promoting another node would make two", seen.timeline);
         return Err(refused((why, told(&answers))));
     }
-    let chosen = choose(&database, &answers, step.node.as_deref(), old_primary.as_deref(), timeline, stage).map_err(refused)?;
+    let chosen = choose(&database, &answers, wanted.as_deref(), old_primary.as_deref(), timeline, stage).map_err(refused)?;
     let mut evidence = told(&answers);
     let history = rights_and_history(cx, &database, &chosen, &evidence).await?;
     let fenced = match fence {
@@ -100,6 +101,13 @@ fn primary(answers: &Answers) -> Option<String> {
 fn to_be_fenced(cx: &ReadContext, fence: &StepId) -> Option<String> {
     let with = cx.facts.steps.get(fence)?.with.as_ref()?;
     with.get("node")?.as_str().map(str::to_owned)
+}
+
+/// The node that an earlier attempt of this step meant. However it looks now, a promotion may still be under way there: another
+/// replica is never taken in its place.
+fn asked_before(cx: &ReadContext) -> Option<String> {
+    let intent = cx.facts.steps.get(&cx.step)?.intent.clone()?;
+    serde_json::from_value::<PromoteIntent>(intent).ok().map(|intent| intent.node)
 }
 
 /// Asks every node at once, so that all positions are of one moment and silent nodes cost one timeout, not one each.

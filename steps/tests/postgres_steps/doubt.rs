@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use lifeboat_engine::context::Proof;
+use lifeboat_engine::run::StepState;
 use lifeboat_engine::step::Step;
-use lifeboat_engine::{Observation, Readiness, StepError};
+use lifeboat_engine::{Observation, Readiness, StepError, StepId};
 use lifeboat_steps::clients::postgres::Lsn;
 use lifeboat_steps::fence_db::FenceDb;
 use lifeboat_steps::promote_db::{PromoteDb, PromoteIntent};
@@ -72,11 +74,14 @@ async fn a_pending_promotion_is_followed_not_sent_again_and_never_taken_for_a_fa
     std::fs::write(&hang, "").unwrap();
     let west = rig.lab.node(WEST);
     // The lab's server user must be able to see the file; it only tests for it.
-    west.psql("postgres", &format!("alter system set restore_command = 'while [ -e {} ]; do sleep 0.05; done; false'", hang.display()))
+    let hanging = "touch hanging; while [ -e ";
+    west.psql("postgres", &format!("alter system set restore_command = '{hanging}{} ]; do sleep 0.05; done; false'", hang.display()))
         .unwrap();
     west.psql("postgres", "select pg_reload_conf()").unwrap();
     let (step, intent) = ready(&mut rig).await;
-    rig.lab.node(WEST).wait_until("select wait_event from pg_stat_activity where backend_type = 'startup'", "RestoreCommand").unwrap();
+    // The command itself says that it hangs: the wait event alone could still be that of the command before the reload.
+    let touched = "select ((pg_stat_file('hanging', true)).size is not null)::text";
+    rig.lab.node(WEST).wait_until(touched, "true").unwrap();
 
     rig.step_timeout = Duration::from_secs(9);
     let error = step.execute(&intent, &rig.act("promote")).await.unwrap_err();
@@ -203,4 +208,26 @@ async fn without_a_heartbeat_a_message_in_the_log_proves_the_write() {
     assert_eq!(step.observe(&intent, &rig.read("promote", 2)).await.unwrap(), Observation::InProgress);
     step.execute(&intent, &rig.act("promote")).await.unwrap();
     assert_eq!(requests(&rig), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_further_attempt_never_takes_another_replica_than_the_first() {
+    let mut rig = Rig::start();
+    rig.lab.node(PRIMARY).kill_group().unwrap();
+    rig.run::<FenceDb>("fence", json!({ "db": "orders-db", "node": PRIMARY })).await;
+    let with = json!({ "db": "orders-db", "max_loss": "1h" });
+    let step: PromoteDb = serde_json::from_value(with.clone()).unwrap();
+    let Readiness::Ready { mut intent, .. } = step.prepare(&rig.read("promote", 1)).await.unwrap() else { panic!("not ready") };
+    // The first attempt meant the replica that would not be chosen now.
+    let other = if intent.node == WEST { EUROPE } else { WEST };
+    intent.node = other.into();
+    rig.record("promote", "promote-db", StepState::Backoff, with, None, Proof::None);
+    let id = StepId::new("promote").unwrap();
+    rig.facts.ancestors.retain(|ancestor| *ancestor != id);
+    rig.facts.steps.get_mut(&id).unwrap().intent = Some(serde_json::to_value(&intent).unwrap());
+    match step.prepare(&rig.read("promote", 2)).await.unwrap() {
+        Readiness::Ready { intent, .. } => assert_eq!(intent.node, other),
+        Readiness::Refused { why, .. } => assert!(why.contains(other), "{why}"),
+        Readiness::Later { needs, .. } => panic!("{needs}"),
+    }
 }
