@@ -111,7 +111,8 @@ impl Step for UpdateDns {
                 at: follow,
                 because: format!(
                     "answers that {old} were given out until {} and may be cached for {} s",
-                    output.proven_at, output.ttl_seconds
+                    output.proven_at.strftime("%H:%M:%S UTC"),
+                    output.ttl_seconds
                 ),
             },
         ]
