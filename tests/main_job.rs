@@ -66,6 +66,7 @@ fn a_dead_primary_is_replaced_and_the_report_contains_what_the_client_saw() {
     let client = Client::start(&stage.lab);
     let kill_began = clock::wall();
     stage.lab.node(PRIMARY).kill_group().unwrap_or_else(|error| panic!("{error}"));
+    let dead = clock::wall();
     let words = [stage.run_words(), vec!["--format", "json"]].concat();
     let ended = stage.lifeboat(&words).expect(0);
     client.wait_for_more(5);
@@ -88,6 +89,7 @@ fn a_dead_primary_is_replaced_and_the_report_contains_what_the_client_saw() {
     ];
     assert_eq!(states, wanted);
     agrees(&report, truth);
+    began_by(&report, dead);
     assert_eq!(report["met"]["rpo"], truth.lost_rows == 0 || number(&report, "/actuals/rpa/seconds_max") <= 2.0);
     stage.assert_one_failover();
 }
@@ -200,8 +202,37 @@ fn agrees(report: &Value, truth: Truth) {
         truth.outage_seconds, truth.lost_rows, truth.lost_seconds
     );
     assert!(lost + CLOCK_GRAIN_SECONDS >= truth.lost_seconds, "the report's loss of {lost} s is below the true one: {truth:?}");
+    // Widths hide mistakes at one end behind slack at the other, so each end is held by itself.
+    let latest = instant(report, "/clock/outage_began_at/latest");
+    assert!(
+        latest + CLOCK_GRAIN_SECONDS >= truth.last_seen,
+        "it served {:.3} s after the outage is said to have begun",
+        truth.last_seen - latest
+    );
+    let not_before = instant(report, "/clock/not_restored_before/at");
+    assert!(
+        not_before <= truth.seen_again + CLOCK_GRAIN_SECONDS,
+        "it served {:.3} s before it is said to have been able to",
+        not_before - truth.seen_again
+    );
     assert!(min <= truth.outage_seconds + CLOCK_GRAIN_SECONDS, "the outage began later or ended sooner than {min} s: {truth:?}");
     assert!(truth.outage_seconds <= max + CLOCK_GRAIN_SECONDS, "the outage was longer than {max} s: {truth:?}");
+}
+
+/// An instant of the report, in seconds since 1970.
+#[track_caller]
+fn instant(report: &Value, pointer: &str) -> f64 {
+    match report.pointer(pointer).and_then(Value::as_str).map(str::parse::<jiff::Timestamp>) {
+        Some(Ok(at)) => std::time::Duration::try_from(at.duration_since(jiff::Timestamp::UNIX_EPOCH)).unwrap_or_default().as_secs_f64(),
+        Some(Err(_)) | None => panic!("{pointer} is no instant in {:#}", report["clock"]),
+    }
+}
+
+/// The outage began, says the report, at the latest when nothing of the primary ran any more.
+#[track_caller]
+fn began_by(report: &Value, dead: f64) {
+    let earliest = instant(report, "/clock/outage_began_at/earliest");
+    assert!(earliest <= dead + CLOCK_GRAIN_SECONDS, "the outage began {:.3} s after the primary was dead", earliest - dead);
 }
 
 /// Commands as different system users. The one who runs the engine owns the stage; the others may only pass through.

@@ -84,6 +84,8 @@ impl Client {
         let Some(&[(_, last), (_, next)]) = longest else { panic!("the client never came back") };
         let lost: Vec<Row> = rows.iter().filter(|(number, _)| !found.contains(number)).copied().collect();
         Truth {
+            last_seen: last,
+            seen_again: next,
             outage_seconds: next - last,
             lost_rows: lost.len(),
             lost_seconds: lost.first().map_or(0.0, |(_, first)| (last - first).max(0.0)),
@@ -107,6 +109,10 @@ impl Drop for Client {
 /// What the client saw.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Truth {
+    /// The last acknowledgement before the silence, in seconds since 1970.
+    pub(crate) last_seen: f64,
+    /// The first one after it.
+    pub(crate) seen_again: f64,
     /// From the last acknowledgement before the silence to the first one after it.
     pub(crate) outage_seconds: f64,
     /// Acknowledged rows that the new primary does not have.
