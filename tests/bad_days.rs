@@ -207,13 +207,23 @@ fn a_run_that_is_asked_to_leave_leaves_and_can_be_resumed() {
     assert_eq!(report["outcome"], "succeeded");
     assert_eq!(journal::only(&desk.data).done_and_started_again(), Vec::<String>::new());
 
-    // A step that takes long is waited for, unless it is asked a second time.
+    // A step that is acting is waited for, and nothing after it begins.
+    let two = desk.chain("two", 2, "1s");
+    let mut going = desk.start(&["run", &two]);
+    going.wait_for("s0 running");
+    going.signal(Signal::INT);
+    let name = going.run_name();
+    going.end().expect(4);
+    let journals = journal::all(&desk.data);
+    let left = journals.iter().find(|journal| journal.run.as_str() == name).unwrap_or_else(|| panic!("{name} is gone"));
+    assert_eq!((left.successes("s0"), left.starts("s1")), (1, 0), "{left:#?}");
+
+    // Unless it is asked a second time.
     let long = desk.chain("long", 1, "4m");
     let mut going = desk.start(&["run", &long]);
     going.wait_for("s0 running");
     going.signal(Signal::INT);
     going.wait_for("leaving");
-    assert!(!going.has_ended());
     going.signal(Signal::INT);
     going.end().expect(4);
 }
