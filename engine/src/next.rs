@@ -171,7 +171,8 @@ fn steps(run: &Run, list: &[PlanStep], now: Timestamp, busy: &BTreeSet<StepId>, 
                 }
             },
             StepState::Backoff => match record.retry_at {
-                Some(at) if at > now => {
+                // A wait longer than the longest one means that the clock was set back meanwhile: then it is over.
+                Some(at) if at > now && at.duration_since(now) <= millis(step.retry.backoff_max_ms) => {
                     going = true;
                     next.wake(at);
                 }

@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::approval::ApprovalStep;
 use crate::journal::{Actor, Event, Outcome, Resolution};
 use crate::ports::Ports;
 use crate::run::{Run, RunPhase, StepState};
+use crate::step::Step as _;
 use lifeboat_runbooks::names::StepId;
 
 /// Longest comment, in bytes.
@@ -162,6 +164,11 @@ fn resolve(run: &Run, step: &StepId, resolution: &Resolution, comment: &str, by:
             "step {step} is {}; this decision is for a step that is held or has failed",
             record.state.word()
         )));
+    }
+    // A decision about an approval would let whoever started the run answer for the people who were asked.
+    let planned_approval = run.plan.step(step).is_some_and(|planned| planned.step_type == ApprovalStep::TYPE);
+    if planned_approval && matches!(resolution, Resolution::Done { .. } | Resolution::Skip) {
+        return Err(SteerError::NotYou(format!("{step} is answered by people: `retry` asks them anew, `give-up` ends it")));
     }
     let in_time = match run.phase {
         RunPhase::Admitted | RunPhase::Running | RunPhase::Held => true,

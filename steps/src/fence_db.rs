@@ -8,6 +8,7 @@ mod record;
 
 use std::time::Duration;
 
+use lifeboat_engine::context::Proof;
 use lifeboat_engine::run::StepState;
 use lifeboat_engine::{Effect, Evidence, Measure, Observation, ReadContext, Readiness, Step, StepContext, StepError, StepId, Touch};
 use schemars::JsonSchema;
@@ -109,6 +110,7 @@ impl FenceDb {
         let counts = cx.facts.ancestors.contains(&id)
             && record.step_type == "approval"
             && record.state == StepState::Succeeded
+            && record.proof == Proof::Seen
             && !record.approvals.is_empty();
         let by = record.approvals.iter().map(|approval| approval.by.clone()).collect();
         counts.then(|| RiskAccepted { step: step.to_owned(), by, because: because.to_owned() })

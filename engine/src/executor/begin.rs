@@ -68,6 +68,11 @@ impl Executor {
         }
     }
 
+    /// Why a step must neither be looked at nor taken back: the inventory leads to something else now than what it acted on.
+    pub(super) fn moved(&self, id: &StepId) -> Option<String> {
+        self.run.plan.step(id).and_then(|step| self.forbidden(step))
+    }
+
     /// What the live inventory does not allow any more. It may only narrow a run.
     fn forbidden(&self, step: &PlanStep) -> Option<String> {
         for touch in &step.touches {

@@ -14,6 +14,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
 
 use crate::context::Progress;
+use crate::evidence::Evidence;
 use crate::journal::{Actor, Entry, Outcome, RunId};
 use crate::next::{Action, Next, next};
 use crate::ports::Ports;
@@ -238,13 +239,19 @@ impl Executor {
         use crate::journal::Event;
         match action {
             Action::Begin { step } => self.begin(&step),
-            Action::Observe { step } => self.call(&step, perform::Kind::Observe),
+            Action::Observe { step } => match self.moved(&step) {
+                Some(why) => self.record(Event::StepHeld { step, why, evidence: Evidence::none() }),
+                None => self.call(&step, perform::Kind::Observe),
+            },
             Action::Adopt { step } => self.call(&step, perform::Kind::Execute),
             Action::Expire { step } => self.record(Event::ApprovalExpired { step }),
             Action::CallOff { step, why } => self.call_off(step, why),
             Action::Undo { step } => {
                 self.record_undo_start(&step)?;
-                self.call(&step, perform::Kind::Undo)
+                match self.moved(&step) {
+                    Some(why) => self.record(Event::UndoFailed { step, why }),
+                    None => self.call(&step, perform::Kind::Undo),
+                }
             }
             Action::Hold { why } => self.record(Event::RunHeld { why }),
             Action::Release => self.record(Event::RunReleased),

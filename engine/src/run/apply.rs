@@ -134,10 +134,15 @@ impl Run {
             }
             Event::ApprovalDenied { step, by, comment } => {
                 let why = format!("denied by {}{}", by.name(), comment.as_ref().map(|c| format!(": {c}")).unwrap_or_default());
-                self.change(step, StepChange::Denied, at)?.why = Some(why);
+                let record = self.change(step, StepChange::Denied, at)?;
+                // A yes by some of those who were asked is none.
+                record.approvals.clear();
+                record.why = Some(why);
             }
             Event::ApprovalExpired { step } => {
-                self.change(step, StepChange::Expired, at)?.why = Some("nobody answered in time, which is a no".into())
+                let record = self.change(step, StepChange::Expired, at)?;
+                record.approvals.clear();
+                record.why = Some("nobody answered in time, which is a no".into());
             }
             Event::CancelRequested { by, .. } => self.cancelled_by = Some(by.clone()),
             Event::RunHeld { why } => self.phase(PhaseChange::Held, Some(why))?,
@@ -244,11 +249,16 @@ impl Run {
                 // Wanting another attempt says nothing of what the last one did.
                 return Ok(());
             }
-            Resolution::Skip => self.change(step, StepChange::ResolvedSkip, at)?,
+            // Going on without a step, or giving it up, says nothing of what its last attempt did either: a doubt stays.
+            Resolution::Skip => {
+                self.change(step, StepChange::ResolvedSkip, at)?.why = Some(comment.to_owned());
+                return Ok(());
+            }
             Resolution::GiveUp => {
                 let record = self.change(step, StepChange::ResolvedGiveUp, at)?;
                 record.given_up = true;
-                record
+                record.why = Some(comment.to_owned());
+                return Ok(());
             }
         };
         record.doubtful = false;

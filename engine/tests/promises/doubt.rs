@@ -4,7 +4,7 @@ use lifeboat_engine::journal::{Event, Outcome, Resolution, Seen};
 use lifeboat_engine::run::StepState as S;
 use lifeboat_runbooks::plan::OnFailure;
 
-use crate::world::plans::{PlanWords, change, id, look, plan};
+use crate::world::plans::{PlanWords, actor, change, id, look, plan};
 use crate::world::stage::{Rest, Stage, cancel, on_stage, once, resolve};
 use crate::world::{Act, Gate, Sight};
 
@@ -220,4 +220,18 @@ fn a_gate_that_refuses_the_second_attempt_holds() {
         assert_eq!(stage.state(&name, "a").await, S::Held);
         assert_eq!(stage.world.calls("execute", "a"), 1);
     });
+}
+
+#[test]
+fn a_doubt_outlives_that_a_person_goes_on_without_the_step_or_gives_it_up() {
+    for resolution in [Resolution::Skip, Resolution::GiveUp] {
+        on_stage(async |stage| {
+            stage.world.acts("a", &[Act::HangAfter]).always_sight("a", Sight::Unknown);
+            let name = stage.run_and_kill(plan([change("a")]), 2000).await;
+            assert!(matches!(stage.resume(&name).await, Rest::Held));
+            stage.steer_at_rest(&name, resolve("a", resolution.clone()), actor("bob")).await.unwrap();
+            assert_eq!(stage.resume(&name).await.outcome(), Outcome::Stuck);
+            assert!(stage.load(&name).await.run.holds_locks());
+        });
+    }
 }

@@ -152,11 +152,12 @@ fn people_are_asked_again_when_a_denied_question_is_tried_again() {
 #[test]
 fn a_held_step_goes_on_as_a_person_decides() {
     let done = Resolution::Done { outputs: json!({"said": "by hand", "blob": ""}) };
-    for (resolution, state, outcome, times) in [
-        (done, S::Succeeded, Outcome::Succeeded, 0),
-        (Resolution::Skip, S::Skipped, Outcome::Succeeded, 0),
-        (Resolution::GiveUp, S::Failed, Outcome::Failed, 0),
-        (Resolution::Retry, S::Succeeded, Outcome::Succeeded, 1),
+    // Nobody knows what the held step did: only its outputs or another attempt end the doubt.
+    for (resolution, state, outcome, after, times) in [
+        (done, S::Succeeded, Outcome::Succeeded, S::Succeeded, 0),
+        (Resolution::Skip, S::Skipped, Outcome::Stuck, S::Succeeded, 0),
+        (Resolution::GiveUp, S::Failed, Outcome::Stuck, S::NotRun, 0),
+        (Resolution::Retry, S::Succeeded, Outcome::Succeeded, S::Succeeded, 1),
     ] {
         on_stage(async |stage| {
             stage.world.acts("a", &[Act::LoseRequest]).sights("a", &[Sight::Unknown; 6]);
@@ -165,7 +166,6 @@ fn a_held_step_goes_on_as_a_person_decides() {
             assert_eq!(rest.outcome(), outcome, "{resolution:?}");
             assert_eq!(stage.state(&name, "a").await, state, "{resolution:?}");
             assert_eq!(stage.world.times("a"), times, "{resolution:?}");
-            let after = if outcome == Outcome::Succeeded { S::Succeeded } else { S::NotRun };
             assert_eq!(stage.state(&name, "b").await, after, "{resolution:?}");
         });
     }
@@ -366,4 +366,27 @@ fn detaching_lets_calls_end_and_leaves_a_run_that_can_be_resumed() {
         assert_eq!(stage.resume(&name).await.outcome(), Outcome::Succeeded);
         assert_eq!((stage.world.times("a"), stage.world.times("b")), (1, 1));
     });
+}
+
+#[test]
+fn nobody_can_turn_the_answer_of_people_into_another_one() {
+    let words = json!({ "approved_by": ["ann"], "approved_at": "2026-11-22T00:00:00Z", "accepted": null });
+    for denied in [true, false] {
+        for resolution in [Resolution::Done { outputs: words.clone() }, Resolution::Skip] {
+            on_stage(async |stage| {
+                let name = asked(&stage, asking(2)).await;
+                stage.steer_at_rest(&name, approve("ask"), actor("ann")).await.unwrap();
+                if denied {
+                    stage.steer_at_rest(&name, deny("ask"), actor("bob")).await.unwrap();
+                } else {
+                    assert!(matches!(stage.resume(&name).await, Rest::Held));
+                }
+                assert_eq!(stage.state(&name, "ask").await, S::Failed);
+                assert!(stage.load(&name).await.run.steps[&id("ask")].approvals.is_empty());
+                let error = refused(&stage, &name, resolve("ask", resolution.clone()), actor("bob")).await;
+                assert!(matches!(error, SteerError::NotYou(_)), "{error:?}");
+                assert_eq!(stage.world.calls("execute", "a"), 0);
+            });
+        }
+    }
 }

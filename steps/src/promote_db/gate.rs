@@ -182,7 +182,10 @@ pub(super) async fn fence_stands(cx: &ReadContext, database: &Database, fenced: 
             Ok(())
         }
         Verdict::TakesWrites(seen) => {
-            let why = format!("{} was fenced, but answers as a primary on timeline {} again: fence it anew", fenced.node, seen.timeline);
+            let why = format!(
+                "{} was fenced, but answers as a primary on timeline {} again: cancel this run and start it anew, so that it is fenced again",
+                fenced.node, seen.timeline
+            );
             Err(StepError::refused(why, evidence.clone()))
         }
         // A fence by an operator's program without a check is proven in full only by the attempt that ran it; a risk that people

@@ -1,6 +1,7 @@
 //! The loss gate: how much may be lost, and who says so. Weighing the loss itself is the business of `measure_rpo::loss`.
 
 use jiff::Timestamp;
+use lifeboat_engine::context::Proof;
 use lifeboat_engine::measure::Loss;
 use lifeboat_engine::run::StepState;
 use lifeboat_engine::{Evidence, ReadContext, StepError, StepId};
@@ -100,7 +101,8 @@ fn accepted(cx: &ReadContext, db: &str) -> Vec<(StepId, MeasuredRpo)> {
         let Some(record) = cx.facts.steps.get(id) else {
             continue;
         };
-        if record.step_type != "approval" || record.state != StepState::Succeeded {
+        // A yes by some of those who were asked, or by somebody who spoke for them, is none.
+        if record.step_type != "approval" || record.state != StepState::Succeeded || record.proof != Proof::Seen {
             continue;
         }
         // Everybody was shown the same facts; the last to say yes saw the newest.
