@@ -121,6 +121,20 @@ fn a_run_acts_only_on_what_it_was_planned_for() {
 }
 
 #[test]
+fn what_became_of_an_attempt_is_not_asked_of_something_else() {
+    on_stage(async |stage| {
+        stage.world.acts("a", &[Act::HangAfter]);
+        let name = stage.run_and_kill(plan([change("a").on("dns")]), 2000).await;
+        let later = with_inventory(&stage, |inventory| {
+            inventory.resources.insert("dns".into(), thing("10.9.9.9", DrillRule::Deny));
+        });
+        assert!(matches!(later.resume(&name).await, Rest::Held));
+        assert_eq!(stage.state(&name, "a").await, S::Held);
+        assert_eq!(stage.world.calls("observe", "a"), 0, "it was asked of another thing");
+    });
+}
+
+#[test]
 fn what_does_not_pin_a_resource_may_change() {
     on_stage(async |stage| {
         let admitted = stage.admit(plan([change("a")])).await;
