@@ -146,9 +146,12 @@ pub(crate) fn open_store(folder: &Path) -> Result<Arc<dyn Store>, StoreError> {
 
 /// Says what a store's error means for the person.
 pub(crate) fn store_trouble(error: &StoreError) -> Trouble {
-    let trouble = Trouble::from_error(Exit::Engine, error);
+    // Where another process has the folder nothing failed here: it is the answer that a lock gives.
+    let exit = if matches!(error, StoreError::InUse { .. }) { Exit::Refused } else { Exit::Engine };
+    let trouble = Trouble::from_error(exit, error);
     let help = [
-        (matches!(error, StoreError::InUse { .. }), "let that process end, or use another folder with --data DIR"),
+        // Another folder is no way out: locks end at the folder, so a run in another one would not know of this one's.
+        (matches!(error, StoreError::InUse { .. }), "`lifeboat status` shows what that process does; wait for its end, or end its run first"),
         (matches!(error, StoreError::DiskFull { .. }), "nothing that was acknowledged is lost; make room, then `lifeboat resume` goes on"),
         (matches!(error, StoreError::NewerFormat { .. }), "use the newer lifeboat that wrote it; the folder was not touched"),
         (matches!(error, StoreError::Damaged { .. }), "keep a copy of the folder as it is before you try anything"),

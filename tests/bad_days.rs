@@ -246,7 +246,7 @@ fn a_run_is_resumed_by_a_name_that_fits_one() {
         going.wait_for("needs a person");
         // While its owner lives, somebody else cannot go on with it, and is told who has it.
         let pid = format!("pid {}", going.pid());
-        desk.lifeboat(&["resume"]).expect(5).says(&["is in use by", &pid, "let that process end"]);
+        desk.lifeboat(&["resume"]).expect(3).says(&["is in use by", &pid, "lifeboat status"]);
         going.kill();
     }
     let open: Vec<String> =

@@ -151,7 +151,7 @@ fn a_second_run_on_the_same_database_is_refused_and_told_which_run_holds_it() {
     // A run that is in nobody's way still needs the folder.
     let waits = in_file(&stage, "waits.yaml", "lifeboat: v1\nname: waits\nsteps:\n  - id: a\n    type: wait\n    with: { for: 1ms }\n");
     let pid = format!("pid {}", first.pid());
-    stage.lifeboat(&["run", &waits]).expect(3).says(&["is in use by", &pid, "--data"]);
+    stage.lifeboat(&["run", &waits]).expect(3).says(&["is in use by", &pid, "lifeboat status"]);
     // Another folder knows of no lock, which is why one folder is kept; commands that look work all the same.
     let listed = stage.lifeboat(&["runs"]).expect(0);
     assert!(listed.stdout.contains(&holder), "{}", listed.stdout);

@@ -98,5 +98,5 @@ async fn taken(global: &Global, plan: &Plan, error: &StoreError) -> Trouble {
             }
         }
     }
-    Trouble::from_error(Exit::Refused, error).help("let that process end, or use another folder with --data DIR")
+    wiring::store_trouble(error)
 }
