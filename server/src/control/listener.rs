@@ -1,4 +1,4 @@
-//! The owner's end of the control socket.
+//! The owner's end of the control socket: what it can answer, and who may connect. How connections are served is in `reception`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -6,7 +6,6 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use lifeboat_engine::executor::{Handle, Request as ExecutorRequest};
 use lifeboat_engine::history;
@@ -14,20 +13,14 @@ use lifeboat_engine::journal::{Actor, RunId};
 use lifeboat_engine::ports::{OwnerId, Ports};
 use lifeboat_engine::resume;
 use lifeboat_engine::steering::{Command, SteerError};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::protocol::{REQUEST_BYTES_MAX, Reply, Request, RunSummary};
+use super::protocol::{Reply, Request, RunSummary};
+use super::reception::{self, LIMITS};
 use super::socket::address;
 use super::system_user::{actor_of, user_name};
-
-/// Connections served at once; more wait.
-const CONNECTIONS_MAX: usize = 64;
-
-/// Longest wait for a request to arrive whole.
-const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 
 /// The runs that this process drives, and what it can answer.
 #[derive(Clone, Debug)]
@@ -56,6 +49,14 @@ impl Control {
 
     fn handle(&self, run: &RunId) -> Option<Handle> {
         self.driven.lock().unwrap_or_else(PoisonError::into_inner).get(run).cloned()
+    }
+
+    async fn answer_line(&self, uid: u32, line: Vec<u8>) -> Reply {
+        let by = actor_of(&user_name(uid), "control socket", &self.ports.inventory);
+        match serde_json::from_slice::<Request>(&line) {
+            Ok(request) => self.answer(request, by).await,
+            Err(error) => Reply::Failed(format!("the request cannot be read: {error}")),
+        }
     }
 
     async fn answer(&self, request: Request, by: Actor) -> Reply {
@@ -131,18 +132,13 @@ impl Listener {
         drop(keep);
         let group = control.ports.inventory.policies.control_group.clone();
         admit(folder, &path, group.as_deref())?;
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let task = tokio::spawn(async move {
-            while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-                let Ok((stream, _)) = listener.accept().await else { continue };
-                let control = control.clone();
-                tokio::spawn(async move {
-                    // A peer that goes away or talks nonsense harms only itself.
-                    let _ = serve(stream, &control).await;
-                    drop(place);
-                });
-            }
-        });
+        let clock = Arc::clone(&control.ports.clock);
+        let answer = move |uid, line| {
+            let control = control.clone();
+            async move { control.answer_line(uid, line).await }
+        };
+        let peer = |stream: &UnixStream| Ok(stream.peer_cred()?.uid());
+        let task = tokio::spawn(reception::receive(listener, clock, LIMITS, peer, answer));
         Ok(Self { task, path })
     }
 }
@@ -166,26 +162,4 @@ impl Drop for Listener {
         // The next owner replaces it anyway.
         let _ = fs::remove_file(&self.path);
     }
-}
-
-async fn serve(stream: UnixStream, control: &Control) -> io::Result<()> {
-    let user = user_name(stream.peer_cred()?.uid());
-    let by = actor_of(&user, "control socket", &control.ports.inventory);
-    let (read, mut write) = stream.into_split();
-    let mut line = Vec::new();
-    let mut limited = BufReader::new(read.take(REQUEST_BYTES_MAX + 1));
-    let read = tokio::time::timeout(REQUEST_WITHIN, limited.read_until(b'\n', &mut line)).await;
-    let reply = match read {
-        Err(_) => Reply::Failed("no whole request arrived in time".into()),
-        Ok(Err(error)) => return Err(error),
-        Ok(Ok(_)) if line.len() as u64 > REQUEST_BYTES_MAX => Reply::Failed(format!("a request has at most {REQUEST_BYTES_MAX} bytes")),
-        Ok(Ok(_)) => match serde_json::from_slice::<Request>(&line) {
-            Ok(request) => control.answer(request, by).await,
-            Err(error) => Reply::Failed(format!("the request cannot be read: {error}")),
-        },
-    };
-    let mut bytes = serde_json::to_vec(&reply)?;
-    bytes.push(b'\n');
-    write.write_all(&bytes).await?;
-    write.shutdown().await
 }

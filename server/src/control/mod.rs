@@ -1,9 +1,10 @@
 //! The control socket: how other commands reach the process that owns the data folder. The words are in `protocol`, the two ends
-//! in `listener` and `client`.
+//! in `listener` and `client`, the bounds on connections in `reception`.
 
 mod client;
 mod listener;
 mod protocol;
+mod reception;
 mod socket;
 mod system_user;
 
