@@ -22,7 +22,7 @@ pub(crate) async fn run(global: &Global, args: &RunArgs) -> Result<Exit, Trouble
     let plan = wiring::plan(global, &args.runbook, &registry, &inventory)?;
     // Whoever types `run` calls it a disaster, and from here on the clock of the declared recovery time runs.
     let declared_at = Some(SystemClock.now()).filter(|_| plan.mode != DRILL);
-    let incident = Incident { declared_at, ..incident(args.outage_began.as_deref())? };
+    let incident = Incident { declared_at, ..incident(args.outage_began.as_deref(), SystemClock.now())? };
     let store = match wiring::open_store(&global.data) {
         Ok(store) => store,
         Err(error @ StoreError::InUse { .. }) => return Err(taken(global, &plan, &error).await),
@@ -44,7 +44,7 @@ pub(crate) async fn run(global: &Global, args: &RunArgs) -> Result<Exit, Trouble
 }
 
 /// Two instants around the end of service, as a monitor or a person saw them.
-fn incident(outage: Option<&str>) -> Result<Incident, Trouble> {
+fn incident(outage: Option<&str>, now: Timestamp) -> Result<Incident, Trouble> {
     let Some(text) = outage else { return Ok(Incident::default()) };
     let wrong = |why: String| {
         Trouble::usage(format!("--outage-began {text:?}: {why}"))
@@ -55,6 +55,10 @@ fn incident(outage: Option<&str>) -> Result<Incident, Trouble> {
     let (earliest, latest) = (read(earliest)?, read(latest)?);
     if latest < earliest {
         return Err(wrong("the second instant is before the first".into()));
+    }
+    // An outage that has not begun would be reported as no outage at all.
+    if latest > now {
+        return Err(wrong(format!("{latest} is in the future; it is {} now", now.strftime("%Y-%m-%dT%H:%M:%SZ"))));
     }
     Ok(Incident { outage_began: Some((earliest, latest)), ..Incident::default() })
 }
