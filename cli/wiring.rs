@@ -1,5 +1,8 @@
 //! Builds the real parts from files: sources, inventory, registry, store. Commands get what they need and no more.
 
+use std::fs::FileType;
+use std::io::Read as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +16,7 @@ use lifeboat_runbooks::plan::Plan;
 use lifeboat_runbooks::render as diagnostics;
 use lifeboat_runbooks::{PlanRequest, Runbook, plan as planning};
 use lifeboat_store::{OwnerId, SledOptions, SledStore, Store, StoreError};
+use rustix::fs::OFlags;
 
 use crate::args::{Global, RunbookArgs, When};
 use crate::exit::{Exit, Trouble, say};
@@ -20,15 +24,28 @@ use crate::exit::{Exit, Trouble, say};
 /// Largest file that is read: above the language's own limit, so that the language can say what is wrong.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Reads a text file.
+/// Reads a text file. Nothing else is read: a device has no end, and a pipe may never say anything.
 pub(crate) fn source(path: &Path) -> Result<Source, Trouble> {
     let name = path.display().to_string();
     let fail = |error: &std::io::Error| Trouble::usage(format!("{name} cannot be read: {error}"));
-    let size = std::fs::metadata(path).map_err(|error| fail(&error))?.len();
-    if size > FILE_BYTES_MAX {
-        return Err(Trouble::usage(format!("{name} has {size} bytes; at most {FILE_BYTES_MAX} are read")));
+    let found = std::fs::metadata(path).map_err(|error| fail(&error))?;
+    if !found.is_file() {
+        return Err(Trouble::usage(format!("{name} cannot be read: it is {}, not a file", special(found.file_type())))
+            .help("write the text to a file and name that"));
     }
-    let bytes = std::fs::read(path).map_err(|error| fail(&error))?;
+    let too_long = |size: &str| Trouble::usage(format!("{name} has {size} bytes; at most {FILE_BYTES_MAX} are read"));
+    if found.len() > FILE_BYTES_MAX {
+        return Err(too_long(&found.len().to_string()));
+    }
+    // What was a file a moment ago may be a pipe now: opening it must not wait for a writer.
+    let no_wait = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(no_wait).open(path).map_err(|error| fail(&error))?;
+    // Some files, as those of /proc, have no size until they are read.
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| fail(&error))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(too_long(&format!("more than {FILE_BYTES_MAX}")));
+    }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Source { name: name.into(), text: text.into() }),
         Err(error) => {
@@ -37,6 +54,16 @@ pub(crate) fn source(path: &Path) -> Result<Source, Trouble> {
             Err(Trouble::usage(format!("{name}:{line}: the file is not UTF-8 text (byte {at})"))
                 .help("save it as UTF-8 without a byte order mark"))
         }
+    }
+}
+
+/// What is there instead of a file.
+fn special(kind: FileType) -> &'static str {
+    match () {
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
     }
 }
 
@@ -151,7 +178,10 @@ pub(crate) fn store_trouble(error: &StoreError) -> Trouble {
     let trouble = Trouble::from_error(exit, error);
     let help = [
         // Another folder is no way out: locks end at the folder, so a run in another one would not know of this one's.
-        (matches!(error, StoreError::InUse { .. }), "`lifeboat status` shows what that process does; wait for its end, or end its run first"),
+        (
+            matches!(error, StoreError::InUse { .. }),
+            "`lifeboat status` shows what that process does; wait for its end, or end its run first",
+        ),
         (matches!(error, StoreError::DiskFull { .. }), "nothing that was acknowledged is lost; make room, then `lifeboat resume` goes on"),
         (matches!(error, StoreError::NewerFormat { .. }), "use the newer lifeboat that wrote it; the folder was not touched"),
         (matches!(error, StoreError::Damaged { .. }), "keep a copy of the folder as it is before you try anything"),
