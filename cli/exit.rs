@@ -59,6 +59,12 @@ impl Trouble {
         Self { exit, what, help: None }
     }
 
+    /// Says first what the trouble is about.
+    pub(crate) fn about(mut self, what: &str) -> Self {
+        self.what = format!("{what}: {}", self.what);
+        self
+    }
+
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self

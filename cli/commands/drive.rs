@@ -106,7 +106,12 @@ pub(crate) async fn drive(
                 Format::Text => ReportFormat::Text,
                 Format::Json => ReportFormat::Json,
             };
-            report::write(global, &loaded.run.plan, &loaded.entries, format, None)?;
+            report::write(global, &loaded.run.plan, &loaded.entries, format, None).map_err(|trouble| {
+                // Whoever sees a failure here must not take it for the run's and do its work again.
+                trouble
+                    .about(&format!("run {id} itself {}; only its report could not be given", ended_as(outcome)))
+                    .help(format!("`lifeboat report {id}` gives it again"))
+            })?;
             Ok(match outcome {
                 Outcome::Succeeded => Exit::Done,
                 Outcome::Failed | Outcome::Undone | Outcome::Cancelled => Exit::RunFailed,
@@ -120,6 +125,16 @@ pub(crate) async fn drive(
         }
         Err(error) => Err(Trouble::engine(format!("the executor failed: {error}"))
             .help(format!("what was acknowledged is kept; `lifeboat resume {id}` goes on"))),
+    }
+}
+
+fn ended_as(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Succeeded => "succeeded",
+        Outcome::Failed => "failed",
+        Outcome::Undone => "was undone",
+        Outcome::Cancelled => "was cancelled",
+        Outcome::Stuck => "ended stuck",
     }
 }
 
