@@ -120,3 +120,18 @@ fn more_than_one_commit_can_take_is_committed_in_portions() {
         assert!(stage.events(&name).await.len() > 60);
     });
 }
+
+#[test]
+fn a_figure_comes_back_from_the_journal_as_it_was_written() {
+    // Without exact reading this one comes back a unit in the last place smaller.
+    let figure = std::time::Duration::from_nanos(1_869_625_065).as_secs_f64();
+    let mut entry = Entry::decode(FORMAT_1.lines().next().unwrap().as_bytes()).unwrap();
+    let succeeded = Event::StepSucceeded {
+        step: id("a"),
+        output: Output::Inline(json!({ "seconds": figure })),
+        measures: Vec::new(),
+        seen: lifeboat_engine::journal::Seen::Executed,
+    };
+    entry.event = succeeded.clone();
+    assert_eq!(Entry::decode(&entry.encode().unwrap()).unwrap().event, succeeded);
+}
