@@ -96,6 +96,8 @@ codes! {
     DRILL_DENIED = "LB045";
     /// The stand-in of a resource cannot be used.
     BAD_STAND_IN = "LB046";
+    /// Two steps may change one resource at the same time.
+    UNORDERED_CHANGES = "LB047";
     /// Parameters that the step type refuses.
     BAD_PARAMETERS = "LB050";
     /// The mode is missing or unknown.

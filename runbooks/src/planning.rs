@@ -16,7 +16,7 @@ use crate::parse::tidy;
 use crate::plan::{PLAN_FORMAT, PLAN_STEPS_MAX, Plan, PlanStep};
 use crate::rules::parameters::{refused, same_place};
 use crate::rules::resources::{Reference, ReferenceKind, below, references, unknown, variant_of};
-use crate::rules::{Checked, check, expressions, types_of};
+use crate::rules::{Checked, check, clashes, expressions, types_of};
 use crate::runbook::{DRILL, Input, InputType, Runbook, Step};
 use crate::shape::{Kind, Shape, sample};
 use crate::suggest;
@@ -174,12 +174,15 @@ impl Planner<'_> {
         }
         let mut planner = Planner { checked: &checked, resources, mode, inputs: &inputs, used: BTreeSet::new() };
         let (mut steps, mut finally, mut structure) = (Vec::new(), Vec::new(), [Vec::new(), Vec::new()]);
+        let mut grips: clashes::Grips = Vec::new();
         for index in &graph.order {
             let Some((step, shape_of_step)) = planner.step(*index, problems) else { continue };
+            grips.push((*index, step.touches.clone()));
             let main = *index < graph.main;
             structure[usize::from(!main)].push(shape_of_step);
             if main { steps.push(step) } else { finally.push(step) }
         }
+        clashes::unordered(&graph, &grips, problems);
         let identity = |name: &String| Some((name.clone(), resources.resource(name)?.identity));
         let used: BTreeMap<String, Value> = planner.used.iter().filter_map(identity).collect();
         let structure = digest::of(&json!({
@@ -381,28 +384,10 @@ impl Planner<'_> {
                 })
             }
             (Value::Object(entries), kind) => {
-                let inner = |key: &str| match kind {
-                    Kind::Object(object) => object.fields.get(key).map(|field| &field.shape).or(object.rest.as_deref()).cloned(),
-                    Kind::OneOf(variants) => variant_of(value, variants).and_then(|variant| match &variant.kind {
-                        Kind::Object(object) => object.fields.get(key).map(|field| &field.shape).or(object.rest.as_deref()).cloned(),
-                        Kind::Any
-                        | Kind::Null
-                        | Kind::Bool
-                        | Kind::Int(_)
-                        | Kind::Number(_)
-                        | Kind::Text(_)
-                        | Kind::Duration
-                        | Kind::List { .. }
-                        | Kind::OneOf(_) => None,
-                    }),
-                    Kind::Any
-                    | Kind::Null
-                    | Kind::Bool
-                    | Kind::Int(_)
-                    | Kind::Number(_)
-                    | Kind::Text(_)
-                    | Kind::Duration
-                    | Kind::List { .. } => None,
+                let variant = if let Kind::OneOf(variants) = kind { variant_of(value, variants) } else { Some(shape) };
+                let fields = variant.and_then(Shape::object);
+                let inner = |key: &str| {
+                    fields.and_then(|object| object.fields.get(key).map(|field| &field.shape).or(object.rest.as_deref())).cloned()
                 };
                 let any = Shape::of(Kind::Any);
                 let filled = entries.iter().map(|(key, value)| {

@@ -122,6 +122,20 @@ fn a_plan_survives_its_stored_form() {
 }
 
 #[test]
+fn changes_of_one_resource_may_follow_each_other_and_others_go_side_by_side() {
+    let runbook = read(&file("ordered-changes.yaml"));
+    for mode in ["failover", "switchover"] {
+        assert_eq!(planned(&runbook, mode, &[]).steps.len(), 7);
+    }
+}
+
+#[test]
+fn what_only_protects_may_go_side_by_side_with_a_change() {
+    let text = "lifeboat: v1\nname: t\nsteps:\n  - { id: a, type: back-up, with: { db: orders-db } }\n  - { id: b, type: back-up, with: { db: orders-db } }\n  - { id: c, type: fence-db, with: { db: orders-db, node: us-east-1 } }\n";
+    read(&Source { name: "t".into(), text: text.into() });
+}
+
+#[test]
 fn a_step_that_cannot_run_in_a_mode_grips_nothing_there() {
     let text = "lifeboat: v1\nname: t\nmodes: [live, drill]\nsteps:\n  - id: a\n    type: fence-db\n    if: mode == \"live\" && inputs.n > 1\n    with: { db: billing-db, node: us-east-1 }\ninputs: { n: { type: integer, default: 2 } }\n";
     let runbook = read(&Source { name: "t".into(), text: text.into() });

@@ -1,6 +1,7 @@
 //! Every rule about a runbook that needs the step types or the inventory: one kind of rule a file. The form of the file is checked in
 //! `parse`; what depends on a chosen mode and inputs is in `planning`.
 
+pub(crate) mod clashes;
 pub(crate) mod expressions;
 mod fences;
 pub(crate) mod parameters;
@@ -43,6 +44,7 @@ pub fn check(runbook: &Runbook, catalog: &dyn Catalog, resources: Option<&dyn Re
         }
     }
     fences::check(&checked, &mut problems);
+    clashes::check(&checked, &mut problems);
     if let Some(resources) = resources {
         resources::check(&checked, resources, &mut problems);
     }

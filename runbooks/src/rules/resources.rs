@@ -8,7 +8,7 @@ use crate::codes;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::parse::PROBLEMS_MAX;
 use crate::runbook::{Step, TriggerKind};
-use crate::shape::{Kind, Object, Shape};
+use crate::shape::{Kind, Shape};
 use crate::suggest;
 
 /// A name in parameters that the inventory must know.
@@ -76,21 +76,9 @@ fn gather(value: &Value, shape: &Shape, siblings: Option<&Value>, pointer: Strin
 
 /// The variant that a value is of, as far as its keys tell.
 pub(crate) fn variant_of<'s>(value: &Value, variants: &'s [Shape]) -> Option<&'s Shape> {
-    let object = |shape: &'s Shape| match &shape.kind {
-        Kind::Object(object) => Some(object),
-        Kind::Any
-        | Kind::Null
-        | Kind::Bool
-        | Kind::Int(_)
-        | Kind::Number(_)
-        | Kind::Text(_)
-        | Kind::Duration
-        | Kind::List { .. }
-        | Kind::OneOf(_) => None,
-    };
     match value {
         Value::Object(entries) => variants.iter().find(|variant| {
-            object(variant).is_some_and(|known: &Object| {
+            variant.object().is_some_and(|known| {
                 entries.keys().all(|key| known.fields.contains_key(key)) && known.tag().is_none_or(|tag| entries.contains_key(tag))
             })
         }),

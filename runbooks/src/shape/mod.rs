@@ -91,6 +91,22 @@ impl Shape {
         Self { kind, nullable: false, resource: None, node_of: None, default: None }
     }
 
+    /// The fields, where it is a mapping with known keys.
+    pub(crate) fn object(&self) -> Option<&Object> {
+        match &self.kind {
+            Kind::Object(object) => Some(object),
+            Kind::Any
+            | Kind::Null
+            | Kind::Bool
+            | Kind::Int(_)
+            | Kind::Number(_)
+            | Kind::Text(_)
+            | Kind::Duration
+            | Kind::List { .. }
+            | Kind::OneOf(_) => None,
+        }
+    }
+
     /// What is wanted, in words.
     pub(crate) fn words(&self) -> String {
         match &self.kind {

@@ -89,6 +89,14 @@ struct FenceDb {
     node: String,
 }
 
+/// Keeps a copy.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct BackUp {
+    #[schemars(extend("x-lifeboat-resource" = "database"))]
+    db: String,
+}
+
 /// Makes a replica the primary.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -197,6 +205,7 @@ impl Types {
     pub fn new() -> Self {
         Self(vec![
             info::<Approval, Approved>("approval", Effect::Read),
+            info::<BackUp, Nothing>("back-up", Effect::Protect),
             info::<Command, Ran>("command", Effect::Change),
             info::<FenceDb, Nothing>("fence-db", Effect::Change),
             info::<MeasureRpo, Loss>("measure-rpo", Effect::Read),
@@ -241,6 +250,11 @@ impl Catalog for Types {
                 let MeasureRpo { db, from, to } = read(with)?;
                 let preview = format!("measure what going from {from} to {to} would lose");
                 (vec![touch(db, Effect::Read)], preview)
+            }
+            "back-up" => {
+                let BackUp { db } = read(with)?;
+                let preview = format!("copy {db}");
+                (vec![touch(db, Effect::Protect)], preview)
             }
             "fence-db" => {
                 let FenceDb { db, node } = read(with)?;
