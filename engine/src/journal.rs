@@ -401,6 +401,43 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The step that it is about, if it is about one.
+    #[must_use]
+    pub fn step(&self) -> Option<&StepId> {
+        match self {
+            Self::StepStarted { step, .. }
+            | Self::StepRefused { step, .. }
+            | Self::StepSkipped { step, .. }
+            | Self::StepNotRun { step, .. }
+            | Self::StepSucceeded { step, .. }
+            | Self::StepFailed { step, .. }
+            | Self::StepInDoubt { step, .. }
+            | Self::StepInProgress { step }
+            | Self::StepHeld { step, .. }
+            | Self::StepRejected { step, .. }
+            | Self::StepResolved { step, .. }
+            | Self::ApprovalRequested { step, .. }
+            | Self::ApprovalGranted { step, .. }
+            | Self::ApprovalVoided { step, .. }
+            | Self::ApprovalDenied { step, .. }
+            | Self::ApprovalExpired { step }
+            | Self::UndoStarted { step }
+            | Self::UndoSucceeded { step }
+            | Self::UndoFailed { step, .. } => Some(step),
+            Self::RunAdmitted { .. }
+            | Self::RunClaimed { .. }
+            | Self::CancelRequested { .. }
+            | Self::RunHeld { .. }
+            | Self::RunReleased
+            | Self::UnwindingStarted { .. }
+            | Self::FinalisingStarted
+            | Self::RunEnded { .. }
+            | Self::RunReleasedLocks { .. } => None,
+        }
+    }
+}
+
 /// How a success is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -291,7 +291,14 @@ impl Stage {
 
 /// Builds the binary as every other build does, so that nothing is compiled twice.
 pub(super) fn build() -> Result<PathBuf> {
-    let status = Command::new(env!("CARGO")).args(["build", "--quiet", "--bin", "lifeboat"]).current_dir(lab::root()).status();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--bin", "lifeboat"]).current_dir(lab::root());
+    if lab::root().join("target/debug/lifeboat").exists() {
+        cargo.arg("--quiet");
+    } else {
+        println!("building lifeboat: the first time takes some minutes");
+    }
+    let status = cargo.status();
     match status {
         Ok(status) if status.success() => Ok(lab::target().join("debug/lifeboat")),
         Ok(status) => Err(Trouble::new(format!("lifeboat does not build ({status})"))),
