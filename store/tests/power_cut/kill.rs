@@ -24,7 +24,7 @@ fn every_acknowledged_deed_survives_kill_9_and_the_folder_is_free_at_once() {
     let mut chance = Chance::new(crate::seed());
     let folder = scratch();
     let mut settled = Settled::default();
-    for round in 0..crate::number_from_environment("TORTURE_ROUNDS").map_or(ROUNDS, |rounds| rounds / 20) {
+    for round in 0..crate::rounds(ROUNDS) {
         let place = tempfile::tempdir().unwrap();
         let job = Job {
             root: folder.path().to_path_buf(),

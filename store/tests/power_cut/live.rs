@@ -9,6 +9,7 @@ use crate::judge::{Progress, Settled, judge};
 use crate::kill::{start, wait_for_notes};
 use crate::writer::Job;
 
+/// Rounds by default; who asks for a number gets exactly so many.
 const ROUNDS: u64 = 20;
 
 /// Room of the file system, in mebibytes.
@@ -25,7 +26,7 @@ fn a_copy_of_a_live_ext4_holds_everything_acknowledged() {
     do_or_die(Command::new("mkfs.ext4").arg("-q").arg("-F").arg(&image));
     let mut settled = Settled::default();
     let mut acknowledged = 0;
-    let rounds = crate::number_from_environment("TORTURE_ROUNDS").map_or(ROUNDS, |rounds| (rounds / 50).clamp(3, 100));
+    let rounds = crate::rounds_asked().unwrap_or(ROUNDS);
     for round in 0..rounds {
         let copy = place.path().join(format!("{}.img", round + 1));
         let mounted = Mount::of(&image, place.path().join("live"));

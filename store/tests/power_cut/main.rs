@@ -1,8 +1,9 @@
 //! The power-cut rig: records what the store asks of the disk, and replays cuts that keep only what was synced.
 //!
-//! A run records several processes, each starting on an image that a cut left of the one before. `TORTURE_ROUNDS` sets how
-//! many images are judged (the number below without it), `TORTURE_SEED` repeats a run's choices. What the threads of the
-//! recorded process do in which order is not repeated; the message of a failure names the kept record that is.
+//! A run records several processes, each starting on an image that a cut left of the one before. `POWER_CUT_ROUNDS` asks for
+//! more rounds (the numbers of the constants `ROUNDS` without it): a round is an image judged here, a kill in `kill`, a copied
+//! file system in `live`. `POWER_CUT_SEED` repeats a run's choices. What the threads of the recorded process do in which order
+//! is not repeated; the message of a failure names the kept record that is.
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap is a failed test; the rig reports its numbers")]
 
@@ -38,10 +39,21 @@ fn number_from_environment(name: &str) -> Option<u64> {
     std::env::var_os(name).map(|text| text.into_string().unwrap().parse().unwrap())
 }
 
+/// The rounds that a person asked for.
+fn rounds_asked() -> Option<u64> {
+    number_from_environment("POWER_CUT_ROUNDS")
+}
+
+/// As many rounds as were asked for, and never fewer than the tests always make: with fewer, the checks of the rig itself would
+/// have too little to go by.
+fn rounds(always: u64) -> u64 {
+    rounds_asked().map_or(always, |asked| asked.max(always))
+}
+
 /// The seed of this run, printed so that it can be given again.
 fn seed() -> u64 {
-    let seed = number_from_environment("TORTURE_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 20 ^ 0x5eed);
-    eprintln!("TORTURE_SEED={seed}");
+    let seed = number_from_environment("POWER_CUT_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 20 ^ 0x5eed);
+    eprintln!("POWER_CUT_SEED={seed}");
     seed
 }
 
@@ -55,9 +67,9 @@ fn the_recorded_process() {
 
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_torn_is_seen_after_a_power_cut() {
-    let rounds = number_from_environment("TORTURE_ROUNDS").unwrap_or(ROUNDS);
     let numbers =
-        Rig { rounds, rounds_per_recording: ROUNDS_PER_RECORDING, ignoring: Ignoring::Nothing, fault: |_| Fault::None }.run(seed());
+        Rig { rounds: rounds(ROUNDS), rounds_per_recording: ROUNDS_PER_RECORDING, ignoring: Ignoring::Nothing, fault: |_| Fault::None }
+            .run(seed());
     eprintln!("power cuts: {numbers:?}");
     assert!(numbers.failures.is_empty(), "{numbers:#?}");
     assert!(numbers.discarded > numbers.images / 4, "too few cuts lost anything: {numbers:?}");
@@ -67,8 +79,7 @@ fn nothing_acknowledged_is_lost_and_nothing_torn_is_seen_after_a_power_cut() {
 #[test]
 fn after_a_failed_sync_the_store_stops_and_the_next_opening_believes_only_what_it_wrote_anew() {
     let fault = |chance: &mut Chance| Fault::Sync(4 + chance.below(30));
-    let rounds = number_from_environment("TORTURE_ROUNDS").unwrap_or(ROUNDS) / 8;
-    let numbers = Rig { rounds, rounds_per_recording: 25, ignoring: Ignoring::Nothing, fault }.run(seed());
+    let numbers = Rig { rounds: rounds(ROUNDS / 8), rounds_per_recording: 25, ignoring: Ignoring::Nothing, fault }.run(seed());
     eprintln!("failed syncs: {numbers:?}");
     assert!(numbers.failures.is_empty(), "{numbers:#?}");
     assert!(numbers.errors > 0, "no sync failed: {numbers:?}");
@@ -77,8 +88,7 @@ fn after_a_failed_sync_the_store_stops_and_the_next_opening_believes_only_what_i
 #[test]
 fn a_disk_that_fills_up_at_any_byte_costs_nothing_acknowledged() {
     let fault = |chance: &mut Chance| Fault::Room(20_000 + chance.below(2_500_000));
-    let rounds = number_from_environment("TORTURE_ROUNDS").unwrap_or(ROUNDS) / 8;
-    let numbers = Rig { rounds, rounds_per_recording: 10, ignoring: Ignoring::Nothing, fault }.run(seed());
+    let numbers = Rig { rounds: rounds(ROUNDS / 8), rounds_per_recording: 10, ignoring: Ignoring::Nothing, fault }.run(seed());
     eprintln!("full disks: {numbers:?}");
     assert!(numbers.failures.is_empty(), "{numbers:#?}");
     assert!(numbers.errors > 0, "no disk was full: {numbers:?}");

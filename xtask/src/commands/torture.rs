@@ -10,45 +10,67 @@ struct Rig {
     help: &'static str,
     /// The words after `cargo`.
     cargo: &'static [&'static str],
+    options: &'static [Opt],
 }
 
-/// To add a rig, add a line. Option `--rounds 300` reaches the rig `power-cut` as `POWER_CUT_ROUNDS=300`.
+/// An option of a rig. Its value is a whole number.
+struct Opt {
+    /// As it is typed.
+    flag: &'static str,
+    /// What the rig reads.
+    variable: &'static str,
+}
+
+/// To add a rig, add it here.
 const RIGS: &[Rig] = &[
     Rig {
         name: "power-cut",
-        help: "the store's power-cut rig; as root also on a loop-mounted image of a live process (--rounds N)",
-        cargo: &["test", "-p", "lifeboat-store", "--test", "power_cut", "--", "--include-ignored", "--nocapture"],
+        help: "the store's power-cut rig; as root also on N loop-mounted images of a live process (--rounds N, --seed N)",
+        // One test at a time: a process that one forks holds, until it runs its program, the lock of a store that another has open.
+        cargo: &["test", "-p", "lifeboat-store", "--test", "power_cut", "--", "--include-ignored", "--nocapture", "--test-threads=1"],
+        options: &[Opt { flag: "--rounds", variable: "POWER_CUT_ROUNDS" }, Opt { flag: "--seed", variable: "POWER_CUT_SEED" }],
     },
     Rig {
         name: "kill",
-        help: "SIGKILL of the engine at random moments of a failover on the real lab (--rounds N)",
+        help: "SIGKILL of the engine at random moments of a failover on the real lab (--rounds N, --seed N)",
         cargo: &["test", "-p", "lifeboat", "--test", "killed_anywhere", "--", "--include-ignored", "--nocapture"],
+        options: &[Opt { flag: "--rounds", variable: "KILL_ROUNDS" }, Opt { flag: "--seed", variable: "KILL_SEED" }],
     },
 ];
 
 /// Runs the rig that the first word names.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     let Some((name, options)) = words.split_first() else { return Err(Trouble::new(format!("which rig?\n{}", list()))) };
-    let rig = RIGS.iter().find(|rig| rig.name == *name);
-    let rig = rig.ok_or_else(|| Trouble::new(format!("there is no rig `{name}`\n{}", list())))?;
+    let rig = rig(name)?;
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(rig.cargo).envs(environment(rig.name, options)?).current_dir(xtask::lab::root());
+    cargo.args(rig.cargo).envs(environment(rig, options)?).current_dir(xtask::lab::root());
     let status = cargo.status().map_err(|error| Trouble::new(format!("cannot run cargo: {error}")))?;
     if status.success() { Ok(()) } else { Err(Trouble::new(format!("the rig `{name}` failed ({status})"))) }
 }
 
-/// `--rounds 300` of `power-cut` becomes `POWER_CUT_ROUNDS=300`.
-fn environment(rig: &str, options: &[&str]) -> Result<Vec<(String, String)>> {
-    options
-        .chunks(2)
-        .map(|pair| match pair {
-            [option, value] if option.starts_with("--") => {
-                let name = format!("{rig}_{}", option.trim_start_matches('-')).replace('-', "_").to_uppercase();
-                Ok((name, (*value).to_owned()))
-            }
-            _ => Err(Trouble::new(format!("options are pairs such as `--rounds 300`, found `{}`", pair.join(" ")))),
-        })
-        .collect()
+fn rig(name: &str) -> Result<&'static Rig> {
+    RIGS.iter().find(|rig| rig.name == name).ok_or_else(|| Trouble::new(format!("there is no rig `{name}`\n{}", list())))
+}
+
+/// `--rounds 300` of `power-cut` becomes `POWER_CUT_ROUNDS=300`. What the rig does not read is refused.
+fn environment(rig: &Rig, words: &[&str]) -> Result<Vec<(&'static str, String)>> {
+    let mut found: Vec<(&'static str, String)> = Vec::new();
+    for pair in words.chunks(2) {
+        let known = rig.options.iter().find(|option| option.flag == pair[0]);
+        let option = known.ok_or_else(|| {
+            let flags: Vec<&str> = rig.options.iter().map(|option| option.flag).collect();
+            Trouble::new(format!("the rig `{}` has no option `{}`; it has {}", rig.name, pair[0], flags.join(", ")))
+        })?;
+        let Some(value) = pair.get(1) else { return Err(Trouble::new(format!("`{}` needs a number, such as 300", option.flag))) };
+        if value.parse::<u64>().is_err() || *value == "0" {
+            return Err(Trouble::new(format!("`{}` needs a whole number above 0, found `{value}`", option.flag)));
+        }
+        if found.iter().any(|(variable, _)| *variable == option.variable) {
+            return Err(Trouble::new(format!("`{}` stands twice", option.flag)));
+        }
+        found.push((option.variable, (*value).to_owned()));
+    }
+    Ok(found)
 }
 
 fn list() -> String {
@@ -60,9 +82,50 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_become_variables_and_half_a_pair_is_refused() {
-        assert_eq!(environment("power-cut", &["--rounds", "300"]).unwrap(), [("POWER_CUT_ROUNDS".to_owned(), "300".to_owned())]);
-        assert!(environment("kill", &["--rounds"]).is_err());
-        assert!(environment("kill", &["rounds", "300"]).is_err());
+    fn options_become_variables() {
+        let power_cut = rig("power-cut").unwrap();
+        assert_eq!(environment(power_cut, &["--rounds", "300"]).unwrap(), [("POWER_CUT_ROUNDS", "300".to_owned())]);
+        let both = environment(rig("kill").unwrap(), &["--seed", "7", "--rounds", "60"]).unwrap();
+        assert_eq!(both, [("KILL_SEED", "7".to_owned()), ("KILL_ROUNDS", "60".to_owned())]);
+    }
+
+    #[test]
+    fn what_a_rig_would_not_read_is_refused() {
+        let kill = rig("kill").unwrap();
+        for words in [
+            &["--rounds"][..],
+            &["rounds", "300"],
+            &["--round", "300"],
+            &["--rounds", "many"],
+            &["--rounds", "0"],
+            &["--rounds", "3", "--rounds", "4"],
+            &["--rounds", "3", "--loops", "4"],
+        ] {
+            assert!(environment(kill, words).is_err(), "{words:?}");
+        }
+        assert!(rig("power_cut").is_err());
+    }
+
+    /// The file of each rig that reads its options: a rig that reads another name silently does less than was asked for.
+    const READ_IN: &[(&str, &str)] = &[("power-cut", "store/tests/power_cut/main.rs"), ("kill", "tests/killed_anywhere.rs")];
+
+    #[test]
+    fn every_option_is_read_by_its_rig_under_the_name_that_is_set() {
+        for rig in RIGS {
+            let (_, file) = READ_IN.iter().find(|(name, _)| *name == rig.name).unwrap();
+            let source = std::fs::read_to_string(xtask::lab::root().join(file)).unwrap();
+            let code: Vec<&str> = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+            for option in rig.options {
+                let read = format!("(\"{}\")", option.variable);
+                assert!(code.iter().any(|line| line.contains(&read)), "{file} does not read {}", option.variable);
+            }
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_option() {
+        for rig in RIGS {
+            assert!(rig.options.iter().all(|option| rig.help.contains(&format!("{} N", option.flag))), "{}", rig.help);
+        }
     }
 }
