@@ -138,7 +138,7 @@ fn in_seconds(ms: u64) -> f64 {
 fn observe(history: &History) -> Observed {
     let mut observed = Observed { went_back_ns: history.went_back_ns, ..Observed::default() };
     if let Some((earliest, latest)) = history.run.incident.outage_began {
-        observed.began.push(OutageBegan { earliest, latest, method: "reported".to_owned() });
+        observed.reported = Some(OutageBegan { earliest, latest, method: "reported".to_owned() });
     }
     let drill = history.run.plan.mode == DRILL;
     for recorded in &history.measures {

@@ -38,6 +38,7 @@ fn truths() -> impl Strategy<Value = Truth> {
                 not_before: before.iter().map(|early| moment(served - early)).collect(),
                 restored: after.iter().map(|late| moment(served + late)).collect(),
                 follow: follow.iter().map(|late| moment(served + late)).collect(),
+                reported: None,
                 went_back_ns: 0,
             };
             Truth { began, served, seen }
@@ -71,6 +72,21 @@ proptest! {
         let after = seen.add_up().outage;
         prop_assert!(after.seconds_min.unwrap_or(0.0) >= before.seconds_min.unwrap_or(0.0));
         prop_assert!(after.seconds_max.unwrap_or(f64::INFINITY) <= before.seconds_max.unwrap_or(f64::INFINITY));
+    }
+
+    #[test]
+    fn a_word_of_a_person_never_narrows_a_measured_outage(truth in truths(), from in -9_000_000i64..9_000_000, long in 0i64..9_000_000) {
+        prop_assume!(!truth.seen.began.is_empty());
+        let measured = truth.seen.add_up().outage;
+        let mut seen = truth.seen.clone();
+        let earliest = truth.began + from;
+        seen.reported = Some(OutageBegan { earliest: micros(earliest), latest: micros(earliest + long), method: "reported".into() });
+        let recovery = seen.add_up();
+        // Service that is said to have ended after it was seen to work gives no figure at all.
+        if !recovery.restored_before_began {
+            prop_assert!(recovery.outage.seconds_min.unwrap_or(0.0) <= measured.seconds_min.unwrap_or(0.0));
+            prop_assert!(recovery.outage.seconds_max.unwrap_or(f64::INFINITY) >= measured.seconds_max.unwrap_or(f64::INFINITY));
+        }
     }
 
     #[test]

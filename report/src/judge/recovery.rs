@@ -7,8 +7,10 @@ use crate::report::{Figure, Moment, OutageBegan};
 /// What was observed of the end of service and of its return.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Observed {
-    /// Service ended inside each of these.
+    /// Service ended inside each of these, as it was measured.
     pub(super) began: Vec<OutageBegan>,
+    /// Service ended inside this, as a person said.
+    pub(super) reported: Option<OutageBegan>,
     /// Service cannot have been back before any of these.
     pub(super) not_before: Vec<Moment>,
     /// Service was seen working.
@@ -35,9 +37,24 @@ pub(super) struct Recovery {
 }
 
 impl Observed {
+    /// When service ended: measured where it was measured. What a person said fills the gap where nothing was, and widens the interval where
+    /// it excludes what was measured; it never narrows it, because a figure must not get better by a word.
+    fn began(&self) -> (Option<OutageBegan>, bool) {
+        let (measured, conflict) = meet(&self.began);
+        match (measured, &self.reported) {
+            (Some(measured), Some(reported)) if conflict || !overlap(&measured, reported) => {
+                let ((low, high), (said_low, said_high)) = (ends(&measured), ends(reported));
+                let method = format!("{} + {}", reported.method, measured.method);
+                (Some(OutageBegan { earliest: low.min(said_low), latest: high.max(said_high), method }), true)
+            }
+            (Some(measured), _) => (Some(measured), conflict),
+            (None, reported) => (meet(reported.as_slice()).0, false),
+        }
+    }
+
     /// The tightest interval that all observations allow.
     pub(super) fn add_up(&self) -> Recovery {
-        let (began, began_conflict) = meet(&self.began);
+        let (began, began_conflict) = self.began();
         let latest = |moments: &[Moment]| moments.iter().max_by_key(|moment| moment.at).cloned();
         let mut recovery = Recovery {
             began,
@@ -77,14 +94,23 @@ impl Recovery {
     }
 }
 
+/// The earlier and the later end.
+fn ends(one: &OutageBegan) -> (Timestamp, Timestamp) {
+    (one.earliest.min(one.latest), one.earliest.max(one.latest))
+}
+
+fn overlap(one: &OutageBegan, other: &OutageBegan) -> bool {
+    let ((low, high), (other_low, other_high)) = (ends(one), ends(other));
+    low <= other_high && other_low <= high
+}
+
 /// The intersection, or the hull where there is none (second answer: true).
 fn meet(all: &[OutageBegan]) -> (Option<OutageBegan>, bool) {
-    let ordered = |o: &OutageBegan| (o.earliest.min(o.latest), o.earliest.max(o.latest));
-    let Some((first_low, first_high)) = all.first().map(ordered) else { return (None, false) };
+    let Some((first_low, first_high)) = all.first().map(ends) else { return (None, false) };
     let mut methods: Vec<&str> = Vec::new();
     let (mut inner, mut hull) = ((first_low, first_high), (first_low, first_high));
     for one in all {
-        let (low, high) = ordered(one);
+        let (low, high) = ends(one);
         inner = (inner.0.max(low), inner.1.min(high));
         hull = (hull.0.min(low), hull.1.max(high));
         if !methods.contains(&one.method.as_str()) {
