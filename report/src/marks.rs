@@ -64,6 +64,7 @@ pub(crate) fn of_state(state: StepState) -> Mark {
 pub(crate) fn of_verdict(verdict: Verdict) -> Mark {
     match verdict {
         Verdict::Met => mark('✓', "kept", Tone::Good),
+        Verdict::Overridden => mark('!', "kept, with an override", Tone::Attention),
         Verdict::Missed => mark('✗', "missed", Tone::Bad),
         Verdict::Unproven => mark('?', "unproven", Tone::Attention),
         Verdict::NotRecovered => mark('✗', "not recovered", Tone::Bad),

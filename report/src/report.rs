@@ -134,6 +134,8 @@ impl Standing {
 pub enum Verdict {
     /// The run succeeded and every objective is proven kept; there is at least one.
     Met,
+    /// It would be [`Verdict::Met`] or [`Verdict::DrillPassed`], but a person put their word in the place of an approval or of a fence.
+    Overridden,
     /// At least one objective is proven missed.
     Missed,
     /// The run succeeded, but at least one objective is neither proven kept nor missed, or there is none.

@@ -1,6 +1,6 @@
 //! Snapshots of everything that is shown, over the nights of `judge::tests`, and a hostile corpus that must not get through.
 
-use crate::judge::tests::{failed_night, held_night, lossy_night, resumed_night, undone_night};
+use crate::judge::tests::{failed_night, held_night, lossy_night, overridden_night, resumed_night, undone_night};
 use crate::report::Report;
 use crate::tale::{Tale, clients_follow, good_night, id, loss, ms, not_before, orders, outage_began, plan, restored, step, until_fenced};
 use crate::{Colour, json, text};
@@ -16,6 +16,7 @@ pub(crate) fn nights() -> Vec<(&'static str, Tale)> {
         ("held", held_night()),
         ("undone", undone_night()),
         ("failed", failed_night()),
+        ("overridden", overridden_night()),
         (
             "in_doubt",
             until_fenced(orders("failover"))
@@ -162,7 +163,7 @@ fn json_as_scripts_read_it() {
         let report = tale.report();
         let shown = json(&report);
         assert_eq!(serde_json::from_str::<Report>(&shown).unwrap(), report, "what is written can be read");
-        if matches!(name, "good" | "held") {
+        if matches!(name, "good" | "held" | "overridden") {
             insta::assert_snapshot!(format!("json_{name}"), shown);
         }
     }

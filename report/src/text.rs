@@ -82,9 +82,12 @@ impl Page {
 
     fn headline(&mut self, report: &Report) {
         let mark = marks::of_verdict(report.verdict);
-        let head = self.bold(&format!("{} {}", mark.sign, words::clean(&report.headline)));
-        let head = self.paint(mark.tone, &head);
-        self.line(&head);
+        for (index, line) in wrap(&words::clean(&report.headline), self.width - 2).into_iter().enumerate() {
+            let lead = if index == 0 { mark.sign } else { ' ' };
+            let head = self.bold(&format!("{lead} {line}"));
+            let head = self.paint(mark.tone, &head);
+            self.line(&head);
+        }
         let title = format!("{} ({}, {})", words::clean(&report.title), words::clean(&report.runbook), words::clean(&report.mode));
         self.item(" ", &title);
         let by = format!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::judge::tests::lossy_night;
+use crate::judge::tests::{lossy_night, overridden_night};
 use crate::shown::{HOSTILE, hostile_night, hostile_question, nights};
 use crate::{graph, html, timeline_svg};
 
@@ -82,6 +82,15 @@ fn harmless(page: &str) {
         .chars()
         .find(|c| (c.is_control() && *c != '\n') || ('\u{202a}'..='\u{202e}').contains(c) || ('\u{2066}'..='\u{2069}').contains(c));
     assert_eq!(bad, None);
+}
+
+#[test]
+fn the_page_of_a_run_with_an_override_says_so_on_top_and_is_not_green() {
+    let tale = overridden_night();
+    let page = html(&tale.report(), &tale.plan);
+    let head = &page[page.find("<header").unwrap()..page.find("</header>").unwrap()];
+    assert!(head.starts_with("<header class=\"verdict attention\">"), "{head}");
+    assert!(head.contains("with an override: bob skipped the denied approval (accept); bob declared the fence done (fence)"), "{head}");
 }
 
 #[test]

@@ -15,6 +15,12 @@ use super::JudgeError;
 use super::recovery::{length, nanoseconds};
 use crate::report::{Answer, Approval, ApprovalEnd, Band, Decision, Doing, Person, Resume, Seen, Segment};
 
+/// What a person decided who declared a step done.
+pub(super) const RESOLVED_AS_DONE: &str = "resolved as done";
+
+/// What a person decided who went on without a step.
+pub(super) const SKIPPED: &str = "skipped";
+
 /// What a step did.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StepHistory {
@@ -144,9 +150,9 @@ impl History {
             Event::StepInDoubt { step, .. } => self.of(step).doubts += 1,
             Event::StepResolved { step, resolution, by, comment } => {
                 let what = match resolution {
-                    Resolution::Done { .. } => "resolved as done",
+                    Resolution::Done { .. } => RESOLVED_AS_DONE,
                     Resolution::Retry => "retried",
-                    Resolution::Skip => "skipped",
+                    Resolution::Skip => SKIPPED,
                     Resolution::GiveUp => "gave up",
                 };
                 if let Resolution::Done { .. } = resolution {

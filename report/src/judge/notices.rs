@@ -4,7 +4,7 @@ use lifeboat_engine::measure::Measure;
 use lifeboat_engine::run::{DRILL, StepState};
 use lifeboat_runbooks::plan::{OnFailure, Plan};
 
-use super::history::{History, JUMP_NS};
+use super::history::{History, JUMP_NS, RESOLVED_AS_DONE, SKIPPED};
 use super::recovery::{Recovery, floor_micros, nanoseconds};
 use super::{VERIFY, verdict};
 use crate::report::{ApprovalEnd, Level, Notice, Report, Standing, Wanted};
@@ -285,7 +285,7 @@ fn people(said: &mut Said, report: &Report) {
         let comment =
             decision.comment.as_deref().filter(|comment| !comment.is_empty()).map(|comment| format!(": \"{comment}\"")).unwrap_or_default();
         match decision.what.as_str() {
-            "resolved as done" | "skipped" => {
+            RESOLVED_AS_DONE | SKIPPED => {
                 said.of(Level::Attention, "override", step, format!("{} {} it by hand{comment}", decision.by.name, decision.what));
             }
             "gave up" => said.of(Level::Attention, "given-up", step, format!("{} gave it up{comment}", decision.by.name)),

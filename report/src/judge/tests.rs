@@ -297,6 +297,72 @@ fn a_refused_step_tells_a_person_what_to_type() {
     assert_eq!(report.met, Met { rto: None, rpo: None });
 }
 
+/// Someone says no, and another goes on all the same; then the fence cannot be proven, and a person's word takes its place.
+pub(crate) fn overridden_night() -> Tale {
+    Tale::begins(orders("failover"), 7_000)
+        .at(7_050)
+        .starts("loss", 1)
+        .at(7_400)
+        .done("loss", vec![outage_began(0, 120), Measure::ExpectedLoss(loss("orders-db", "heartbeat", Some(0.0), Some(1.0), None))])
+        .asks("accept", 1, json!({ "method": "heartbeat", "seconds_max": 1.0 }), 607_400)
+        .at(8_000)
+        .tell(lifeboat_engine::journal::Event::ApprovalDenied {
+            step: id("accept"),
+            by: crate::tale::someone("carol"),
+            comment: Some("wait for the provider".to_owned()),
+        })
+        .held()
+        .at(8_500)
+        .resolved("accept", "bob", Resolution::Skip, "we cannot wait")
+        .tell(lifeboat_engine::journal::Event::RunReleased)
+        .starts("fence", 1)
+        .at(9_000)
+        .fails("fence", "us-east-1 does not answer", None)
+        .held()
+        .at(9_400)
+        .resolved("fence", "bob", Resolution::Done { outputs: json!({}) }, "the provider cut its power")
+        .tell(lifeboat_engine::journal::Event::RunReleased)
+        .starts("promote", 1)
+        .at(12_900)
+        .done(
+            "promote",
+            vec![
+                Measure::PromoteSent { at: ms(9_600) },
+                Measure::Writable { at: ms(12_800) },
+                Measure::Loss(loss("orders-db", "heartbeat", Some(0.0), Some(0.45), Some(1184))),
+            ],
+        )
+        .starts("dns", 1)
+        .at(13_300)
+        .done("dns", vec![not_before(13_050), clients_follow(14_250)])
+        .starts("verify", 1)
+        .at(15_900)
+        .done("verify", vec![restored(14_100), Measure::Verified { at: ms(15_850) }])
+        .ends(Outcome::Succeeded)
+}
+
+#[test]
+fn a_run_that_went_on_over_a_no_or_without_a_proven_fence_is_not_plainly_good() {
+    let report = overridden_night().report();
+    assert_eq!(report.met, Met { rto: Some(true), rpo: Some(true) }, "the figures stand");
+    assert_eq!(report.verdict, Verdict::Overridden);
+    assert_eq!(
+        report.headline,
+        "Recovered within both objectives, with an override: bob skipped the denied approval (accept); bob declared the fence done (fence)"
+    );
+    let marked = crate::marks::of_verdict(report.verdict);
+    assert_ne!(marked.tone, crate::marks::Tone::Good);
+}
+
+#[test]
+fn an_override_is_named_beside_what_was_missed_too() {
+    let mut tale = overridden_night();
+    tale.plan.objectives.rto_ms = Some(10_000);
+    let report = tale.report();
+    assert_eq!(report.verdict, Verdict::Missed);
+    assert!(report.headline.starts_with("Recovered, but later than promised, with an override: bob"), "{}", report.headline);
+}
+
 /// The gate before the promotion says no.
 pub(crate) fn held_night() -> Tale {
     until_fenced(orders("failover")).at(9_500).refused("promote", "us-east-1 still accepts writes: fence it first").held().at(9_600)
@@ -399,6 +465,44 @@ fn observations_that_exclude_each_other_are_said_and_the_widest_interval_is_used
     assert!(codes(&report).contains(&"outage-conflict"));
 }
 
+/// The good night, in which a person said when service ended.
+fn night_reported(earliest: i64, latest: i64) -> Report {
+    let mut tale = good_night();
+    if let lifeboat_engine::journal::Event::RunAdmitted { incident, .. } = &mut tale.entries[0].event {
+        incident.outage_began = Some((ms(earliest), ms(latest)));
+    }
+    tale.report()
+}
+
+#[test]
+fn what_a_person_said_of_the_end_of_service_never_narrows_what_was_measured() {
+    // Measured: 0 to 120 ms. Each of these overlaps it, and some would make the outage shorter.
+    for (earliest, latest) in [(100, 5_000), (119, 120), (50, 60), (0, 1), (-9_000, 40), (-9_000, 9_000)] {
+        let report = night_reported(earliest, latest);
+        let began = report.clock.outage_began_at.clone().unwrap();
+        assert_eq!((began.earliest, began.latest, began.method.as_str()), (ms(0), ms(120), "heartbeat"), "{earliest} to {latest}");
+        assert_eq!(report.actuals.rta_outage, good_night().report().actuals.rta_outage, "{earliest} to {latest}");
+    }
+    // What excludes the measure widens it, at whichever end.
+    for (earliest, latest, wide) in [(2_000, 3_000, (0, 3_000)), (-3_000, -2_000, (-3_000, 120))] {
+        let report = night_reported(earliest, latest);
+        let began = report.clock.outage_began_at.clone().unwrap();
+        assert_eq!((began.earliest, began.latest), (ms(wide.0), ms(wide.1)));
+        assert!(codes(&report).contains(&"outage-conflict"));
+    }
+}
+
+#[test]
+fn where_nothing_was_measured_a_person_may_say_when_service_ended() {
+    let mut tale = good_night();
+    drop_measures(&mut tale, |measure| matches!(measure, Measure::OutageBegan { .. }));
+    if let lifeboat_engine::journal::Event::RunAdmitted { incident, .. } = &mut tale.entries[0].event {
+        incident.outage_began = Some((ms(100), ms(5_000)));
+    }
+    let began = tale.report().clock.outage_began_at.unwrap();
+    assert_eq!((began.earliest, began.latest, began.method.as_str()), (ms(100), ms(5_000), "reported"));
+}
+
 #[test]
 fn a_clock_that_goes_back_is_flagged_and_widens_the_upper_bounds() {
     let mut tale = good_night();
@@ -433,7 +537,7 @@ fn what_is_no_journal_of_this_plan_is_an_error() {
 
 #[test]
 fn every_beginning_of_a_journal_is_judged_and_none_is_green_before_its_end() {
-    for tale in [good_night(), lossy_night(), resumed_night(), undone_night(), failed_night(), held_night()] {
+    for tale in [good_night(), lossy_night(), resumed_night(), undone_night(), failed_night(), held_night(), overridden_night()] {
         for length in 1..=tale.entries.len() {
             let report = judge(&tale.plan, &tale.entries[..length]).unwrap();
             if length < tale.entries.len() {

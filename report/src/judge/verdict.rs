@@ -4,9 +4,13 @@ use lifeboat_engine::run::StepState;
 use lifeboat_runbooks::plan::Plan;
 
 use super::drill_ended;
-use super::history::History;
-use crate::report::{Actuals, Figure, Met, Report, Standing, Verdict};
+use super::history::{History, RESOLVED_AS_DONE, SKIPPED};
+use crate::report::{Actuals, ApprovalEnd, Decision, Figure, Met, Report, Standing, Verdict};
 use crate::words;
+
+/// The step types in whose place a person's word is an override.
+const APPROVAL: &str = "approval";
+const FENCE: &str = "fence-db";
 
 /// `true` only where the whole interval is within, `false` only where all of it is beyond.
 pub(super) fn within(actual: Figure, objective_seconds: Option<f64>) -> Option<bool> {
@@ -36,6 +40,42 @@ pub(super) fn verdict(plan: &Plan, history: &History, report: &Report, verified:
     if !report.outcome.ended() {
         return underway(plan, history, report);
     }
+    let (verdict, headline) = ended(history, report, verified);
+    let overrides = overrides(report);
+    if overrides.is_empty() {
+        return (verdict, headline);
+    }
+    let verdict = match verdict {
+        Verdict::Met | Verdict::DrillPassed | Verdict::Overridden => Verdict::Overridden,
+        Verdict::Missed | Verdict::Unproven | Verdict::NotRecovered | Verdict::NeedsPerson | Verdict::Underway => verdict,
+    };
+    (verdict, format!("{headline}, with an override: {}", overrides.join("; ")))
+}
+
+/// What people put their word in the place of: an approval that was denied, ran out or was never asked, and a fence that did not prove itself.
+fn overrides(report: &Report) -> Vec<String> {
+    let told = |decision: &Decision| {
+        let id = decision.step.as_ref()?;
+        let step = report.steps.iter().find(|step| step.id == *id)?;
+        let what = match step.step_type.as_str() {
+            APPROVAL => match report.approvals.iter().rev().find(|approval| approval.step == *id).map(|approval| approval.end) {
+                Some(ApprovalEnd::Denied) => "the denied approval",
+                Some(ApprovalEnd::Expired) => "the expired approval",
+                Some(ApprovalEnd::Open | ApprovalEnd::Granted | ApprovalEnd::Voided | ApprovalEnd::Withdrawn) | None => "the approval",
+            },
+            FENCE => "the fence",
+            _ => return None,
+        };
+        match decision.what.as_str() {
+            RESOLVED_AS_DONE => Some(format!("{} declared {what} done ({id})", decision.by.name)),
+            SKIPPED => Some(format!("{} skipped {what} ({id})", decision.by.name)),
+            _ => None,
+        }
+    };
+    report.decisions.iter().filter_map(told).collect()
+}
+
+fn ended(history: &History, report: &Report, verified: bool) -> (Verdict, String) {
     if let Some(rehearsal) = &report.rehearsal {
         let as_planned = report.outcome == Standing::Succeeded || (report.outcome == Standing::Undone && drill_ended(history));
         if as_planned && verified && report.left_behind.is_empty() {
