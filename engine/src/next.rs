@@ -214,7 +214,7 @@ fn steps(run: &Run, list: &[PlanStep], now: Timestamp, busy: &BTreeSet<StepId>, 
 }
 
 fn person(step: &PlanStep, record: &StepRun) -> String {
-    format!("{} is {}: {}", step.id, record.state.word(), record.why.as_deref().unwrap_or("a person is needed"))
+    format!("{} is {}: {}", step.id, record.state.word().replace('_', " "), record.why.as_deref().unwrap_or("a person is needed"))
 }
 
 enum Needs {

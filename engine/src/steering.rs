@@ -123,11 +123,16 @@ pub fn decide(run: &Run, command: &Command, by: &Actor, ports: &Ports) -> Result
     }
 }
 
+/// A state as people say it: expressions call it by a name with underscores.
+fn spoken(state: StepState) -> String {
+    state.word().replace('_', " ")
+}
+
 /// Whether this person may answer now; gives the digest of the facts they were shown.
 fn answerable(run: &Run, step: &StepId, by: &Actor, ports: &Ports) -> Result<String, SteerError> {
     let record = run.steps.get(step).ok_or_else(|| SteerError::NoSuchStep(step.clone()))?;
     let Some(ask) = record.ask.as_ref().filter(|_| record.state == StepState::AwaitingApproval) else {
-        return Err(SteerError::NotNow(format!("step {step} is {}; nobody is asked", record.state.word())));
+        return Err(SteerError::NotNow(format!("step {step} is {}; nobody is asked", spoken(record.state))));
     };
     if ask.expires_at <= ports.clock.now() {
         return Err(SteerError::NotNow("time is up: silence was a no".into()));
@@ -162,7 +167,7 @@ fn resolve(run: &Run, step: &StepId, resolution: &Resolution, comment: &str, by:
     if crate::run::tables::step_after(record.state, change).is_none() {
         return Err(SteerError::NotNow(format!(
             "step {step} is {}; this decision is for a step that is held or has failed",
-            record.state.word()
+            spoken(record.state)
         )));
     }
     // A decision about an approval would let whoever started the run answer for the people who were asked.
