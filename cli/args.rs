@@ -4,6 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// The inventory where none is named.
+pub(crate) const CONFIG_DEFAULT: &str = "lifeboat.yaml";
+/// The data folder where none is named.
+pub(crate) const DATA_DEFAULT: &str = ".lifeboat";
+
 /// Runs disaster-recovery runbooks: durable, measured, honest.
 ///
 /// Exit codes: 0 done; 1 the run failed, was undone or was cancelled; 2 bad usage or an invalid runbook; 3 refused before anything
@@ -21,10 +26,10 @@ pub(crate) struct Arguments {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// The inventory: resources, people, policies
-    #[arg(long, global = true, default_value = "lifeboat.yaml", env = "LIFEBOAT_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, default_value = CONFIG_DEFAULT, env = "LIFEBOAT_CONFIG", value_name = "FILE")]
     pub(crate) config: PathBuf,
     /// The data folder: journals of runs. One process owns it at a time
-    #[arg(long, global = true, default_value = ".lifeboat", env = "LIFEBOAT_DATA", value_name = "DIR")]
+    #[arg(long, global = true, default_value = DATA_DEFAULT, env = "LIFEBOAT_DATA", value_name = "DIR")]
     pub(crate) data: PathBuf,
     /// Colour in what people read
     #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]

@@ -6,14 +6,17 @@ use lifeboat_engine::journal::{Entry, RunId};
 use lifeboat_engine::ports::Ports;
 use lifeboat_engine::registry::Registry;
 use lifeboat_engine::run::Run;
-use lifeboat_engine::steering::Command;
+use lifeboat_engine::steering::{Command, SteerError};
 use lifeboat_runbooks::plan::Plan;
-use lifeboat_server::control::{Client, Control, Reply, Request, RunSummary, actor_of, this_user};
+use lifeboat_server::control::{Client, ClientError, Control, Listing, Reply, Request, actor_of, this_user, user_name};
 use lifeboat_store::StoreError;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use crate::args::Global;
 use crate::exit::{Exit, Trouble};
+use crate::render::Driver;
 use crate::wiring;
 
 /// Where runs are looked at and steered.
@@ -21,7 +24,15 @@ pub(crate) enum Desk {
     /// This process owns the folder now.
     Here { ports: Box<Ports>, control: Control },
     /// Another process does.
-    There { client: Client, owner: String },
+    There { client: Client, owner: Owner, command: String },
+}
+
+/// Whose the folder is.
+pub(crate) enum Owner {
+    /// It is open in a process, described.
+    Process(String),
+    /// Its files are those of another user, so who has it open cannot be seen.
+    User(String),
 }
 
 impl Desk {
@@ -50,20 +61,31 @@ impl Desk {
                 let control = Control::new(ports.clone(), wiring::owner());
                 Ok(Self::Here { ports: Box::new(ports), control })
             }
-            Err(StoreError::InUse { owner, .. }) => Ok(Self::There { client: Client::new(&global.data), owner }),
-            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
-                // Somebody else's folder: a member of the control group may still ask its owner.
-                Ok(Self::There { client: Client::new(&global.data), owner: "another user".into() })
+            Err(StoreError::InUse { owner, .. }) => {
+                Ok(Self::There { client: Client::new(&global.data), owner: Owner::Process(owner), command: wiring::hint(global) })
             }
-            Err(error) => Err(wiring::store_trouble(&error)),
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied && !wiring::is_mine(&global.data) => {
+                // Somebody else's folder: a member of the control group may still ask its owner.
+                let user = std::fs::metadata(&global.data).map_or_else(|_| "another user".into(), |found| user_name(found.uid()));
+                Ok(Self::There { client: Client::new(&global.data), owner: Owner::User(user), command: wiring::hint(global) })
+            }
+            Err(error) => Err(wiring::open_trouble(&global.data, &error)),
         }
     }
 
-    pub(crate) async fn runs(&self) -> Result<Vec<RunSummary>, Trouble> {
+    /// Whether a process may drive what this desk shows. Whoever owns the folder itself knows that none does.
+    pub(crate) fn driver(&self) -> Driver {
         match self {
-            Self::Here { control, .. } => control.summaries().await.map_err(Trouble::engine),
+            Self::Here { .. } => Driver::Gone,
+            Self::There { .. } => Driver::Alive,
+        }
+    }
+
+    pub(crate) async fn runs(&self) -> Result<Listing, Trouble> {
+        match self {
+            Self::Here { control, .. } => control.listing().await.map_err(Trouble::engine),
             Self::There { .. } => match self.ask(&Request::Runs).await? {
-                Reply::Runs(runs) => Ok(runs),
+                Reply::Runs(listing) => Ok(listing),
                 Reply::Failed(why) => Err(Trouble::engine(why)),
                 Reply::Journal { .. } | Reply::Done | Reply::Refused(_) => {
                     Err(Trouble::engine("the owner of the data folder answered another question"))
@@ -89,6 +111,11 @@ impl Desk {
     }
 
     pub(crate) async fn steer(&self, run: &RunId, command: Command) -> Result<(), Trouble> {
+        self.try_steer(run, command).await?.map_err(|error| Trouble::refused(error.to_string()))
+    }
+
+    /// Steers; a refusal comes back as it is, for whoever can say more about it.
+    pub(crate) async fn try_steer(&self, run: &RunId, command: Command) -> Result<Result<(), SteerError>, Trouble> {
         let reply = match self {
             Self::Here { ports, control } => {
                 let by = actor_of(&this_user(), "terminal", &ports.inventory);
@@ -97,8 +124,8 @@ impl Desk {
             Self::There { .. } => self.ask(&Request::Steer { run: run.clone(), command }).await?,
         };
         match reply {
-            Reply::Done => Ok(()),
-            Reply::Refused(error) => Err(Trouble::refused(error.to_string())),
+            Reply::Done => Ok(Ok(())),
+            Reply::Refused(error) => Ok(Err(error)),
             Reply::Failed(why) => Err(Trouble::engine(why)),
             Reply::Runs(_) | Reply::Journal { .. } => Err(Trouble::engine("the owner of the data folder answered another question")),
         }
@@ -106,14 +133,16 @@ impl Desk {
 
     /// The run that a person means by all or the end of its name; without a name the newest.
     pub(crate) async fn find(&self, name: Option<&str>) -> Result<RunId, Trouble> {
-        let runs = self.runs().await?;
+        let listing = self.runs().await?;
         let Some(name) = name else {
-            return runs.last().map(|run| run.run.clone()).ok_or_else(|| Trouble::usage("there are no runs yet"));
+            return listing.runs.last().map(|run| run.run.clone()).ok_or_else(|| Trouble::usage("there are no runs yet"));
         };
-        if let Some(exact) = runs.iter().find(|run| run.run.as_str() == name) {
-            return Ok(exact.run.clone());
+        // One that cannot be read is found as well: what is wrong with it is then told.
+        let names: Vec<&RunId> = listing.runs.iter().map(|run| &run.run).chain(listing.unreadable.iter().map(|run| &run.run)).collect();
+        if let Some(exact) = names.iter().find(|run| run.as_str() == name) {
+            return Ok((*exact).clone());
         }
-        let fits: Vec<&RunId> = runs.iter().map(|run| &run.run).filter(|run| run.as_str().ends_with(name)).collect();
+        let fits: Vec<&RunId> = names.into_iter().filter(|run| run.as_str().ends_with(name)).collect();
         match fits.as_slice() {
             [only] => Ok((*only).clone()),
             [] => Err(Trouble::usage(format!("there is no run {name:?}")).help("`lifeboat runs` lists them; the end of a name is enough")),
@@ -138,11 +167,24 @@ impl Desk {
     async fn ask(&self, request: &Request) -> Result<Reply, Trouble> {
         match self {
             Self::Here { .. } => Err(Trouble::engine("this process owns the folder itself")),
-            Self::There { client, owner } => client.ask(request).await.map_err(|error| {
-                Trouble::from_error(Exit::Engine, &error).help(format!(
-                    "the data folder belongs to {owner}; only that user, or the inventory's `policies.control_group`, can talk to it"
-                ))
-            }),
+            Self::There { client, owner, command } => client.ask(request).await.map_err(|error| unanswered(&error, owner, command)),
         }
+    }
+}
+
+/// Why there is no answer, and who can help.
+fn unanswered(error: &ClientError, owner: &Owner, command: &str) -> Trouble {
+    let trouble = Trouble::from_error(Exit::Engine, error);
+    let nobody_listens = matches!(
+        error,
+        ClientError::Unreachable { source, .. } if matches!(source.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+    );
+    match owner {
+        Owner::User(user) if nobody_listens => Trouble::engine("no process drives a run in this folder now")
+            .help(format!("the folder is {user}'s: {user} must `{command} resume`, and then you can be asked")),
+        Owner::Process(process) if nobody_listens => trouble.help(format!("{process} has the folder and does not listen yet; try again")),
+        Owner::User(name) | Owner::Process(name) => trouble.help(format!(
+            "the data folder belongs to {name}; only that user, or the inventory's `policies.control_group`, can talk to it"
+        )),
     }
 }

@@ -1,8 +1,8 @@
 //! Builds the real parts from files: sources, inventory, registry, store. Commands get what they need and no more.
 
 use std::fs::FileType;
-use std::io::Read as _;
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use lifeboat_runbooks::{PlanRequest, Runbook, plan as planning};
 use lifeboat_store::{OwnerId, SledOptions, SledStore, Store, StoreError};
 use rustix::fs::OFlags;
 
-use crate::args::{Global, RunbookArgs, When};
+use crate::args::{CONFIG_DEFAULT, DATA_DEFAULT, Global, RunbookArgs, When};
 use crate::exit::{Exit, Trouble, say};
 
 /// Largest file that is read: above the language's own limit, so that the language can say what is wrong.
@@ -156,8 +156,25 @@ fn inputs(given: &[String]) -> Result<std::collections::BTreeMap<String, String>
 
 /// How a person calls this program from any folder for the same inventory and data.
 pub(crate) fn command(global: &Global) -> String {
-    let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
+    let whole = |path: &Path| quoted(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
     format!("lifeboat --config {} --data {}", whole(&global.config), whole(&global.data))
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    word(&path.display().to_string())
+}
+
+/// A word as a shell takes it.
+pub(crate) fn word(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:=@%,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// The same, as short as it can be: where both are the defaults, the bare name does from this folder.
+pub(crate) fn hint(global: &Global) -> String {
+    let bare = global.config == Path::new(CONFIG_DEFAULT) && global.data == Path::new(DATA_DEFAULT);
+    if bare { "lifeboat".into() } else { command(global) }
 }
 
 /// The ports around a store.
@@ -169,6 +186,28 @@ pub(crate) fn ports(store: Arc<dyn Store>, registry: Registry, inventory: Invent
 /// Opens the data folder as its owner.
 pub(crate) fn open_store(folder: &Path) -> Result<Arc<dyn Store>, StoreError> {
     SledStore::open(folder, &SledOptions::default()).map(|store| Arc::new(store) as Arc<dyn Store>)
+}
+
+/// Whether this user owns the folder's files.
+pub(crate) fn is_mine(folder: &Path) -> bool {
+    std::fs::metadata(folder).is_ok_and(|found| found.uid() == rustix::process::geteuid().as_raw())
+}
+
+/// Says why the data folder cannot be opened.
+pub(crate) fn open_trouble(folder: &Path, error: &StoreError) -> Trouble {
+    let StoreError::Io { source, .. } = error else { return store_trouble(error) };
+    let trouble = store_trouble(error);
+    if source.kind() == ErrorKind::ReadOnlyFilesystem {
+        trouble
+            .about(&format!("the data folder {} is on a read-only file system", folder.display()))
+            .help("a journal is written even to look at it: mount it for writing, or look at a copy with --data DIR")
+    } else if source.kind() == ErrorKind::PermissionDenied && is_mine(folder) {
+        trouble
+            .about(&format!("the data folder {} is yours, but read-only", folder.display()))
+            .help(format!("allow yourself to write: chmod -R u+rwX {}", quoted(folder)))
+    } else {
+        trouble
+    }
 }
 
 /// Says what a store's error means for the person.

@@ -2,11 +2,16 @@
 
 mod support;
 
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
+use lifeboat_engine::history;
+use lifeboat_store::{Commit, Record, SledOptions, SledStore, Store as _};
 use support::desk::Desk;
 use support::journal;
+use support::process::{binary, run};
+use xtask::lab::is_root;
 
 const ASKS: &str = "\
 lifeboat: v1
@@ -69,5 +74,119 @@ fn a_run_that_succeeded_says_so_even_where_its_report_cannot_be_printed() {
     let run = journal::only(&desk.data).run;
     for words in [format!("run {run} itself succeeded"), "only its report".into(), format!("lifeboat report {run}")] {
         assert!(stderr.contains(&words), "{words:?} is missing in:\n{stderr}");
+    }
+}
+
+#[test]
+fn a_run_whose_process_died_is_called_interrupted() {
+    let desk = Desk::new();
+    let long = desk.chain("long", 2, "4m");
+    let mut going = desk.start(&["run", &long]);
+    going.wait_for("s0 running");
+    let alive = desk.lifeboat(&["runs"]).expect(0);
+    assert!(alive.stdout.contains(" running ") && !alive.stdout.contains("interrupted"), "{}", alive.stdout);
+    assert_eq!(desk.lifeboat(&["status", "--format", "json"]).expect(0).json()["summary"]["interrupted"], false);
+    going.kill();
+    for words in [["runs"], ["status"]] {
+        let gone = desk.lifeboat(&words).expect(0).stdout;
+        assert!(gone.contains("interrupted") && !gone.contains("running"), "{gone}");
+    }
+    assert_eq!(desk.lifeboat(&["status", "--format", "json"]).expect(0).json()["summary"]["interrupted"], true);
+    assert_eq!(desk.lifeboat(&["runs", "--format", "json"]).expect(0).json()[0]["interrupted"], true);
+}
+
+#[test]
+fn a_run_that_cannot_be_read_hides_no_other() {
+    let desk = Desk::new();
+    let names: Vec<String> = ["good", "bad"].map(|name| desk.lifeboat(&["run", &desk.chain(name, 1, "1ms")]).expect(0).run_name()).into();
+    let (good, bad) = (&names[0], journal::all(&desk.data).into_iter().find(|journal| journal.run.as_str() == names[1]));
+    let bad = bad.unwrap_or_else(|| panic!("{names:?}")).run;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap_or_else(|error| panic!("{error}"));
+    runtime.block_on(async {
+        let store = SledStore::open(&desk.data, &SledOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+        let next = history::load(&store, &bad).await.unwrap_or_else(|error| panic!("{error}")).next;
+        let log = history::run_log(&bad).unwrap_or_else(|error| panic!("{error}"));
+        let commit = Commit { expect: vec![(log.clone(), next)], append: vec![(log, vec![Record(b"no entry".to_vec())])] };
+        store.commit(commit).await.unwrap_or_else(|error| panic!("{error}"));
+    });
+    let listed = desk.lifeboat(&["runs"]).expect(5).stdout;
+    let line = |name: &str| listed.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("no {name} in {listed}"));
+    assert!(line(good).contains("succeeded"), "{listed}");
+    assert!(line(bad.as_str()).contains("UNREADABLE: entry ") && line(bad.as_str()).contains("cannot"), "{listed}");
+    let listed = desk.lifeboat(&["runs", "--format", "json"]).expect(5).json();
+    assert_eq!(listed[0]["outcome"], "succeeded");
+    assert_eq!(listed[1]["run"], bad.as_str());
+    assert!(listed[1]["unreadable"].as_str().is_some_and(|why| why.contains("entry")), "{listed}");
+    desk.lifeboat(&["status", good]).expect(0);
+    desk.lifeboat(&["status", bad.as_str()]).expect(5).says(&["entry"]);
+}
+
+#[test]
+fn hints_can_be_typed_as_they_stand_and_are_in_words() {
+    let desk = Desk::new();
+    let asks = desk.file("asks.yaml", ASKS);
+    let name = desk.lifeboat(&["run", &asks, "--no-wait"]).expect(4).run_name();
+    let status = desk.lifeboat(&["status"]).expect(4).stdout;
+    let called = format!("lifeboat --config {} --data {}", desk.config.display(), desk.data.display());
+    for act in ["approve", "deny", "resume"] {
+        assert!(status.contains(&format!("  {called} {act} {name}")), "{act} is missing in:\n{status}");
+    }
+    let ended =
+        desk.lifeboat(&["resolve", &name, "accept", "retry", "--comment", "x"]).expect(3).says(&["step accept is awaiting approval"]);
+    assert!(!ended.stderr.contains("awaiting_approval"), "{}", ended.stderr);
+
+    // With the names that are taken anyway the bare name does.
+    let plain = |words: &[&str]| {
+        let mut command = Command::new(binary());
+        run(command.args(words).current_dir(desk.folder.path()).env_remove("LIFEBOAT_CONFIG").env_remove("LIFEBOAT_DATA"))
+    };
+    let name = plain(&["run", &asks, "--no-wait"]).expect(4).run_name();
+    let status = plain(&["status"]).expect(4).stdout;
+    assert!(status.contains(&format!("  lifeboat approve {name}")), "{status}");
+}
+
+#[test]
+fn a_folder_of_somebody_else_tells_who_must_go_on() {
+    if !is_root() {
+        println!("skipped: only root can act as several people");
+        return;
+    }
+    let desk = Desk::new();
+    let asks = desk.file("asks.yaml", ASKS);
+    let mut going = desk.start(&["run", &asks]);
+    going.wait_for("needs a person");
+    let name = going.run_name();
+    // Ids that Debian fixes: `daemon` is in the control group, `games` is not.
+    let (ada, stranger) = ((1, 1), (5, 60));
+    run(&mut desk.command_as(ada, &["status"])).expect(4);
+    run(&mut desk.command_as(stranger, &["status"])).expect(5).says(&["cannot be reached", "belongs to root", "control_group"]);
+    going.kill();
+    // The socket of the dead process is still there; nobody is behind it.
+    for words in [vec!["status"], vec!["approve", &name, "accept"]] {
+        run(&mut desk.command_as(ada, &words)).expect(5).says(&[
+            "no process drives a run in this folder now",
+            "root must `lifeboat",
+            "resume`",
+        ]);
+    }
+    std::fs::remove_file(desk.data.join("control.sock")).unwrap_or_else(|error| panic!("{error}"));
+    run(&mut desk.command_as(ada, &["status"])).expect(5).says(&["no process drives a run in this folder now"]);
+    run(&mut desk.command_as(stranger, &["status"])).expect(5).says(&["cannot be reached", "Permission denied", "control_group"]);
+}
+
+#[test]
+fn a_read_only_folder_of_ones_own_is_called_that() {
+    let desk = Desk::new();
+    let chain = desk.chain("chain", 1, "1ms");
+    let data = desk.folder("data");
+    let nobody = (65_534, 65_534);
+    if is_root() {
+        // Root may write everywhere, so this needs somebody else.
+        std::os::unix::fs::chown(&data, Some(nobody.0), Some(nobody.1)).unwrap_or_else(|error| panic!("{error}"));
+    }
+    std::fs::set_permissions(&data, Permissions::from_mode(0o555)).unwrap_or_else(|error| panic!("{error}"));
+    for words in [vec!["run", &chain], vec!["resume"], vec!["runs"], vec!["status"]] {
+        let ended = if is_root() { run(&mut desk.command_as(nobody, &words)) } else { desk.lifeboat(&words) };
+        ended.expect(5).says(&["is yours, but read-only", "chmod"]);
     }
 }

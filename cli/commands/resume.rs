@@ -18,7 +18,7 @@ pub(crate) async fn run(global: &Global, args: &ResumeArgs) -> Result<Exit, Trou
             Trouble::usage(format!("there is no data folder {}", global.data.display())).help("say where runs are kept with --data DIR")
         );
     }
-    let store = wiring::open_store(&global.data).map_err(|error| wiring::store_trouble(&error))?;
+    let store = wiring::open_store(&global.data).map_err(|error| wiring::open_trouble(&global.data, &error))?;
     let ports = wiring::ports(store, registry, inventory);
     let id = which(&ports, args.run.as_deref()).await?;
     let owner = wiring::owner();

@@ -26,7 +26,7 @@ pub(crate) async fn run(global: &Global, args: &RunArgs) -> Result<Exit, Trouble
     let store = match wiring::open_store(&global.data) {
         Ok(store) => store,
         Err(error @ StoreError::InUse { .. }) => return Err(taken(global, &plan, &error).await),
-        Err(error) => return Err(wiring::store_trouble(&error)),
+        Err(error) => return Err(wiring::open_trouble(&global.data, &error)),
     };
     let ports = wiring::ports(store, registry, inventory);
     refuse_locked(&plan, &ports).await?;
@@ -94,9 +94,9 @@ async fn check_readiness(plan: &Plan, ports: &Ports) -> Result<(), Trouble> {
 /// The data folder has an owner: say what it does, and whether this run is in its way.
 async fn taken(global: &Global, plan: &Plan, error: &StoreError) -> Trouble {
     let client = Client::new(&global.data);
-    if let Ok(Reply::Runs(runs)) = client.ask(&Request::Runs).await {
+    if let Ok(Reply::Runs(listing)) = client.ask(&Request::Runs).await {
         let wanted = admission::locks(plan);
-        for run in &runs {
+        for run in &listing.runs {
             if let Some(lock) = run.locks.iter().find(|lock| wanted.iter().any(|want| want.resource == lock.resource)) {
                 return locked(&lock.resource, run.run.as_str());
             }

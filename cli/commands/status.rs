@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::args::{Format, Global, StatusArgs};
 use crate::desk::Desk;
 use crate::exit::{Exit, Trouble, print};
-use crate::render;
+use crate::{render, wiring};
 
 pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<Exit, Trouble> {
     let desk = Desk::look(global)?;
@@ -17,12 +17,7 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<Exit, Trou
     let summary = RunSummary::of(&run);
     match args.format {
         Format::Text => {
-            let driven = matches!(desk, Desk::There { .. });
-            print(&render::status::text(
-                &run,
-                &summary,
-                if driven { render::status::Driver::Alive } else { render::status::Driver::Gone },
-            ))?;
+            print(&render::status::text(&run, &summary, desk.driver(), &wiring::hint(global)))?;
         }
         Format::Json => {
             let steps: Vec<_> = run
@@ -35,7 +30,7 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<Exit, Trou
                     json!({ "id": step.id, "type": step.step_type, "state": run.state(&step.id), "attempts": record.map_or(0, |r| r.attempts), "why": record.and_then(|r| r.why.clone()) })
                 })
                 .collect();
-            print(&format!("{:#}\n", json!({ "summary": summary, "steps": steps })))?;
+            print(&format!("{:#}\n", json!({ "summary": render::runs::document(&summary, desk.driver()), "steps": steps })))?;
         }
     }
     let waits = !summary.waiting.is_empty() || run.outcome == Some(Outcome::Stuck);

@@ -6,3 +6,12 @@ pub(crate) mod runs;
 pub(crate) mod status;
 pub(crate) mod steps;
 mod words;
+
+/// Whether a process drives a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Driver {
+    /// One may.
+    Alive,
+    /// None does.
+    Gone,
+}

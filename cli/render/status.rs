@@ -8,22 +8,16 @@ use lifeboat_engine::run::{Ask, Run, RunPhase, StepState};
 use lifeboat_server::control::RunSummary;
 use serde_json::Value;
 
-use super::{runs, words};
+use super::{Driver, runs, words};
 
-/// Whether a process drives the run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Driver {
-    Alive,
-    Gone,
-}
-
-pub(crate) fn text(run: &Run, summary: &RunSummary, driver: Driver) -> String {
+/// `command` is how a person calls this program for the same inventory and data.
+pub(crate) fn text(run: &Run, summary: &RunSummary, driver: Driver, command: &str) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{}  {} ({})", run.id, run.plan.title, run.plan.mode);
     let _ = writeln!(
         text,
         "{}{}",
-        runs::standing(summary),
+        runs::standing(summary, driver),
         run.why.as_ref().filter(|_| run.outcome.is_some()).map(|why| format!(": {}", words::clean(why))).unwrap_or_default()
     );
     if let (Some(from), Some(to)) = (run.admitted_at, run.ended_at) {
@@ -40,8 +34,9 @@ pub(crate) fn text(run: &Run, summary: &RunSummary, driver: Driver) -> String {
     text.push('\n');
     for step in run.plan.steps.iter().chain(&run.plan.finally) {
         let Some(record) = run.steps.get(&step.id) else { continue };
-        let _ =
-            write!(text, "  {} {:<20} {:<14} {}", words::mark(record.state), step.id.as_str(), step.step_type, words::state(record.state));
+        let stopped = driver == Driver::Gone && matches!(record.state, StepState::Running | StepState::Undoing);
+        let state = if stopped { "interrupted: looked at on resume" } else { words::state(record.state) };
+        let _ = write!(text, "  {} {:<20} {:<14} {state}", words::mark(record.state), step.id.as_str(), step.step_type);
         if record.attempts > 1 {
             let _ = write!(text, " (attempt {})", record.attempts);
         }
@@ -52,7 +47,7 @@ pub(crate) fn text(run: &Run, summary: &RunSummary, driver: Driver) -> String {
             let _ = writeln!(text, "      {}", words::clean(why));
         }
     }
-    let help = help(run, summary, driver);
+    let help = help(run, summary, driver, command);
     if !help.is_empty() {
         let _ = writeln!(text, "\nWhat helps now:");
         help.iter().for_each(|line| {
@@ -63,21 +58,21 @@ pub(crate) fn text(run: &Run, summary: &RunSummary, driver: Driver) -> String {
 }
 
 /// Exact commands for what waits.
-fn help(run: &Run, summary: &RunSummary, driver: Driver) -> Vec<String> {
+fn help(run: &Run, summary: &RunSummary, driver: Driver, command: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let id = &run.id;
     for waiting in &summary.waiting {
         match waiting.state {
             StepState::AwaitingApproval => {
                 lines.push(format!(
-                    "lifeboat approve {id} {} --comment \"...\"    (somebody else than {})",
+                    "{command} approve {id} {} --comment \"...\"    (somebody else than {})",
                     waiting.step,
                     words::clean(&summary.started_by)
                 ));
-                lines.push(format!("lifeboat deny {id} {} --comment \"...\"", waiting.step));
+                lines.push(format!("{command} deny {id} {} --comment \"...\"", waiting.step));
             }
             StepState::Held | StepState::Failed | StepState::Rejected => {
-                lines.push(format!("lifeboat resolve {id} {} retry --comment \"...\"       (or done, skip, give-up)", waiting.step));
+                lines.push(format!("{command} resolve {id} {} retry --comment \"...\"       (or done, skip, give-up)", waiting.step));
             }
             StepState::Waiting
             | StepState::Running
@@ -93,15 +88,15 @@ fn help(run: &Run, summary: &RunSummary, driver: Driver) -> Vec<String> {
         }
     }
     if run.phase != RunPhase::Ended && driver == Driver::Gone {
-        lines.push(format!("lifeboat resume {id}        (no process drives it now)"));
+        lines.push(format!("{command} resume {id}        (no process drives it now)"));
     }
     if run.outcome == Some(Outcome::Stuck) && !run.locks_released {
         lines.push(format!(
-            "lifeboat resolve {id} --release --comment \"...\"    (gives up its locks, once what is left behind is in order)"
+            "{command} resolve {id} --release --comment \"...\"    (gives up its locks, once what is left behind is in order)"
         ));
     }
     if run.phase == RunPhase::Ended {
-        lines.push(format!("lifeboat report {id}"));
+        lines.push(format!("{command} report {id}"));
     }
     lines
 }

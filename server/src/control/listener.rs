@@ -17,7 +17,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::protocol::{Reply, Request, RunSummary};
+use super::protocol::{Listing, Reply, Request, RunSummary, Unreadable};
 use super::reception::{self, LIMITS};
 use super::socket::address;
 use super::system_user::{actor_of, user_name};
@@ -64,27 +64,29 @@ impl Control {
             Request::Runs => self.runs().await.unwrap_or_else(Reply::Failed),
             Request::Journal(run) => match history::load(self.ports.store.as_ref(), &run).await {
                 Ok(loaded) => Reply::Journal { plan: Box::new((*loaded.run.plan).clone()), entries: loaded.entries },
-                Err(error) => Reply::Failed(error.to_string()),
+                Err(error) => Reply::Failed(with_causes(&error)),
             },
             Request::Steer { run, command } => self.steer(run, command, by).await,
         }
     }
 
-    /// All runs, oldest first.
+    /// All runs.
     ///
     /// # Errors
-    /// What failed, for people.
-    pub async fn summaries(&self) -> Result<Vec<RunSummary>, String> {
-        let mut runs = Vec::new();
-        for id in history::list(self.ports.store.as_ref()).await.map_err(|error| error.to_string())? {
-            let loaded = history::load(self.ports.store.as_ref(), &id).await.map_err(|error| error.to_string())?;
-            runs.push(RunSummary::of(&loaded.run));
+    /// Where not even their names can be had; what failed, for people.
+    pub async fn listing(&self) -> Result<Listing, String> {
+        let mut listing = Listing::default();
+        for run in history::list(self.ports.store.as_ref()).await.map_err(|error| with_causes(&error))? {
+            match history::load(self.ports.store.as_ref(), &run).await {
+                Ok(loaded) => listing.runs.push(RunSummary::of(&loaded.run)),
+                Err(error) => listing.unreadable.push(Unreadable { run, why: with_causes(&error) }),
+            }
         }
-        Ok(runs)
+        Ok(listing)
     }
 
     async fn runs(&self) -> Result<Reply, String> {
-        self.summaries().await.map(Reply::Runs)
+        self.listing().await.map(Reply::Runs)
     }
 
     /// Steers a run, whether or not this process drives it.
@@ -106,6 +108,11 @@ impl Control {
             Err(_) => Reply::Failed("the run stopped before the answer was kept; look at its status before you try again".into()),
         }
     }
+}
+
+/// An error on its way to another process, where its causes would be lost.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source()).fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// The open socket. Dropping it closes and removes it.

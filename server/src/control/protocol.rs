@@ -31,8 +31,8 @@ pub enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Reply {
-    /// All runs, oldest first.
-    Runs(Vec<RunSummary>),
+    /// All runs.
+    Runs(Listing),
     /// A run.
     Journal {
         /// Its pinned plan.
@@ -46,6 +46,27 @@ pub enum Reply {
     Refused(SteerError),
     /// Something failed.
     Failed(String),
+}
+
+/// All runs. One that cannot be read hides none of the others.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listing {
+    /// Those that can be read, oldest first.
+    pub runs: Vec<RunSummary>,
+    /// Those that cannot, oldest first.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A run whose journal or plan cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unreadable {
+    /// The run.
+    pub run: RunId,
+    /// Why not, for people.
+    #[serde(rename = "unreadable")]
+    pub why: String,
 }
 
 /// A run in a list.
