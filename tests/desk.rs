@@ -11,6 +11,7 @@ use lifeboat_store::{Commit, Record, SledOptions, SledStore, Store as _};
 use support::desk::Desk;
 use support::journal;
 use support::process::{binary, run};
+use support::stage::write;
 use xtask::lab::is_root;
 
 const ASKS: &str = "\
@@ -143,6 +144,26 @@ fn hints_can_be_typed_as_they_stand_and_are_in_words() {
     let name = plain(&["run", &asks, "--no-wait"]).expect(4).run_name();
     let status = plain(&["status"]).expect(4).stdout;
     assert!(status.contains(&format!("  lifeboat approve {name}")), "{status}");
+}
+
+#[test]
+fn calling_a_step_done_tells_every_output_that_it_needs() {
+    let desk = Desk::new();
+    write(&desk.config, "lifeboat: v1\npolicies:\n  programs: [/usr/bin/false]\n");
+    let fails = "lifeboat: v1\nname: fails\nsteps:\n  - id: a\n    type: command\n    with: { program: /usr/bin/false }\n";
+    let name = desk.lifeboat(&["run", &desk.file("fails.yaml", fails), "--no-wait"]).expect(4).run_name();
+    let told = desk.lifeboat(&["resolve", &name, "a", "done", "--comment", "x", "--output", "stdout=it is so"]).expect(3);
+    let needed = ["exit_code", "stdout", "stderr", "stdout_bytes", "stderr_bytes", "json"];
+    for name in needed {
+        assert!(told.stderr.contains(&format!("         {name}: ")), "{name} is missing in:\n{}", told.stderr);
+    }
+    let command = told.stderr.lines().find(|line| line.contains(" resolve ")).unwrap_or_else(|| panic!("{}", told.stderr)).trim();
+    assert!(command.contains("--output 'stdout=it is so'"), "{command}");
+    // The command works once it is filled in, and only then.
+    let filled = command.replace("json=...", "json=null").replace("stderr=...", "stderr=none").replace("...", "0");
+    let words = filled.strip_prefix("lifeboat").unwrap_or_else(|| panic!("{filled}"));
+    let shell = run(Command::new("sh").arg("-c").arg(format!("exec \"$0\" {words}")).arg(binary()));
+    shell.expect(0).says(&["journaled"]);
 }
 
 #[test]

@@ -42,13 +42,46 @@ fn effect(effect: Effect) -> &'static str {
     }
 }
 
+/// Whether an output must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    Required,
+    Optional,
+}
+
+/// The outputs of a step type: name and type in words, those that must be there first.
+pub(crate) fn outputs(info: &StepTypeInfo) -> Vec<(String, String, Need)> {
+    let schema = &info.output_schema;
+    let required = required(schema);
+    let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let mut all: Vec<_> = properties
+        .map(|(name, field)| {
+            let need = if required.contains(&name.as_str()) { Need::Required } else { Need::Optional };
+            (name.clone(), object_fields(field, schema).unwrap_or_else(|| kind(field, schema)), need)
+        })
+        .collect();
+    all.sort_by_key(|(_, _, need)| *need == Need::Optional);
+    all
+}
+
+/// What an object holds: its type's name alone would tell nobody what to write.
+fn object_fields(field: &Value, root: &Value) -> Option<String> {
+    let name = field.get("$ref")?.as_str()?.strip_prefix("#/$defs/")?;
+    let fields = root.pointer(&format!("/$defs/{name}/properties"))?.as_object()?;
+    let fields: Vec<String> = fields.iter().map(|(name, field)| format!("{name:?}: {}", kind(field, root))).collect();
+    Some(format!("JSON object {{ {} }}", fields.join(", ")))
+}
+
+fn required(schema: &Value) -> Vec<&str> {
+    schema.get("required").and_then(Value::as_array).map(|names| names.iter().filter_map(Value::as_str).collect()).unwrap_or_default()
+}
+
 fn fields(text: &mut String, schema: &Value) {
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
         let _ = writeln!(text, "  none");
         return;
     };
-    let required: Vec<&str> =
-        schema.get("required").and_then(Value::as_array).map(|names| names.iter().filter_map(Value::as_str).collect()).unwrap_or_default();
+    let required = required(schema);
     for (name, field) in properties {
         let need = if required.contains(&name.as_str()) { "required" } else { "optional" };
         let default = field.get("default").filter(|value| !value.is_null()).map(|value| format!(", default {value}")).unwrap_or_default();
