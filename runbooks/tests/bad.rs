@@ -7,10 +7,12 @@ mod catalog;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use catalog::{Inventory, Types};
 use lifeboat_runbooks::render::{self, Colour};
 use lifeboat_runbooks::{Diagnostic, PlanRequest, Severity, Source, check, codes, parse, plan};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Everything that is said of a text: by reading, by the rules, and, where its first line asks for a plan, by planning.
 fn problems(source: &Source) -> Vec<Diagnostic> {
@@ -77,6 +79,35 @@ fn every_bad_runbook_is_answered_as_it_was_written_down() {
         }
     }
     assert!(wrong.is_empty(), "what people read has changed; look, then run with UPDATE=1\n\n{}", wrong.join("\n"));
+}
+
+/// Longest that the answer to a bad runbook may take.
+const ANSWER_MAX: Duration = Duration::from_millis(100);
+
+/// Time that this thread has spent on a processor. A loaded machine makes it wait, which does not count here.
+fn processor_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap()
+}
+
+/// What is measured is the unoptimised build of the tests, so that the shipped one has several times the room.
+#[test]
+fn every_bad_runbook_is_answered_within_a_tenth_of_a_second_of_processor_time() {
+    let (types, inventory) = (Types::new(), Inventory::new());
+    let once = |source: &Source| {
+        let before = processor_time();
+        let (runbook, problems) = parse(source);
+        let more = runbook.map(|runbook| check(&runbook, &types, Some(&inventory)));
+        let spent = processor_time() - before;
+        assert!(!problems.is_empty() || more.is_some(), "{}", source.name);
+        spent
+    };
+    let files = files();
+    assert!(files.len() >= 75, "{} files", files.len());
+    for path in files {
+        let source = source(&path);
+        let best = (0..3).map(|_| once(&source)).min().unwrap();
+        assert!(best < ANSWER_MAX, "{}: {best:?}", source.name);
+    }
 }
 
 #[test]
