@@ -200,7 +200,7 @@ pub(crate) fn open_trouble(folder: &Path, error: &StoreError) -> Trouble {
     if source.kind() == ErrorKind::ReadOnlyFilesystem {
         trouble
             .about(&format!("the data folder {} is on a read-only file system", folder.display()))
-            .help("a journal is written even to look at it: mount it for writing, or look at a copy with --data DIR")
+            .help("mount it for writing: the folder is written to even by whoever only looks")
     } else if source.kind() == ErrorKind::PermissionDenied && is_mine(folder) {
         trouble
             .about(&format!("the data folder {} is yours, but read-only", folder.display()))
