@@ -60,7 +60,7 @@ impl Progress {
     pub(crate) fn entry(&mut self, entry: &Entry) {
         // What does not follow was missed: the next `replace` mends it.
         let _ = self.run.apply(entry);
-        if let Some(step) = step_of(&entry.event) {
+        if let Some(step) = entry.event.step() {
             self.words.remove(step);
         }
         if self.terminal {
@@ -221,7 +221,7 @@ impl Progress {
     }
 
     fn line(&self, entry: &Entry) -> Option<String> {
-        let step = step_of(&entry.event);
+        let step = entry.event.step();
         let said = match (step, &entry.event) {
             (_, Event::RunEnded { outcome, why }) => format!("run {}: {why}", super::runs::outcome_word(*outcome)),
             (_, Event::RunHeld { why }) => format!("run held: {why}"),
@@ -272,38 +272,4 @@ fn painted(state: StepState, row: &str) -> String {
         StepState::Waiting | StepState::Skipped | StepState::NotRun => "90",
     };
     format!("\x1b[{code}m{row}\x1b[0m")
-}
-
-/// The step that an event is about.
-fn step_of(event: &Event) -> Option<&StepId> {
-    match event {
-        Event::StepStarted { step, .. }
-        | Event::StepRefused { step, .. }
-        | Event::StepSkipped { step, .. }
-        | Event::StepNotRun { step, .. }
-        | Event::StepSucceeded { step, .. }
-        | Event::StepFailed { step, .. }
-        | Event::StepInDoubt { step, .. }
-        | Event::StepInProgress { step }
-        | Event::StepHeld { step, .. }
-        | Event::StepRejected { step, .. }
-        | Event::StepResolved { step, .. }
-        | Event::ApprovalRequested { step, .. }
-        | Event::ApprovalGranted { step, .. }
-        | Event::ApprovalVoided { step, .. }
-        | Event::ApprovalDenied { step, .. }
-        | Event::ApprovalExpired { step }
-        | Event::UndoStarted { step }
-        | Event::UndoSucceeded { step }
-        | Event::UndoFailed { step, .. } => Some(step),
-        Event::RunAdmitted { .. }
-        | Event::RunClaimed { .. }
-        | Event::CancelRequested { .. }
-        | Event::RunHeld { .. }
-        | Event::RunReleased
-        | Event::UnwindingStarted { .. }
-        | Event::FinalisingStarted
-        | Event::RunEnded { .. }
-        | Event::RunReleasedLocks { .. } => None,
-    }
 }

@@ -215,7 +215,7 @@ impl History {
             for step in open {
                 self.note_state(&step, entry.at, resolved);
             }
-        } else if let Some(step) = step_of(&entry.event) {
+        } else if let Some(step) = entry.event.step() {
             self.note_state(step, entry.at, resolved);
         }
     }
@@ -340,38 +340,5 @@ fn doing(state: StepState) -> Option<Doing> {
         | StepState::NotRun
         | StepState::Undone
         | StepState::UndoFailed => None,
-    }
-}
-
-fn step_of(event: &Event) -> Option<&StepId> {
-    match event {
-        Event::StepStarted { step, .. }
-        | Event::StepRefused { step, .. }
-        | Event::StepSkipped { step, .. }
-        | Event::StepNotRun { step, .. }
-        | Event::StepSucceeded { step, .. }
-        | Event::StepFailed { step, .. }
-        | Event::StepInDoubt { step, .. }
-        | Event::StepInProgress { step }
-        | Event::StepHeld { step, .. }
-        | Event::StepRejected { step, .. }
-        | Event::StepResolved { step, .. }
-        | Event::ApprovalRequested { step, .. }
-        | Event::ApprovalGranted { step, .. }
-        | Event::ApprovalVoided { step, .. }
-        | Event::ApprovalDenied { step, .. }
-        | Event::ApprovalExpired { step }
-        | Event::UndoStarted { step }
-        | Event::UndoSucceeded { step }
-        | Event::UndoFailed { step, .. } => Some(step),
-        Event::RunAdmitted { .. }
-        | Event::RunClaimed { .. }
-        | Event::CancelRequested { .. }
-        | Event::RunHeld { .. }
-        | Event::RunReleased
-        | Event::UnwindingStarted { .. }
-        | Event::FinalisingStarted
-        | Event::RunEnded { .. }
-        | Event::RunReleasedLocks { .. } => None,
     }
 }
