@@ -50,7 +50,9 @@ fn a_promotion_that_could_harm_is_refused_while_the_primary_lives() {
     let streaming = || stage.lab.postgres().wait_streaming().unwrap_or_else(|error| panic!("{error}"));
 
     // The old primary takes writes, and nothing comes before that fences it.
-    let unfenced = UNASKED.replace("    needs: [fence]\n", "");
+    let fence = "  - id: fence\n    type: fence-db\n    with: { db: orders-db, node: us-east-1 }\n";
+    let unfenced = UNASKED.replace(fence, "").replace("    needs: [fence]\n", "");
+    assert!(!unfenced.contains("fence"), "{unfenced}");
     let unfenced = in_file(&stage, "unfenced.yaml", &unfenced);
     refused(&stage, &["run", &unfenced, "--no-wait"], &["promote must not start", "us-east-1 still takes writes", "two primaries"]);
 

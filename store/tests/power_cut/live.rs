@@ -15,6 +15,9 @@ const ROUNDS: u64 = 20;
 /// Copies of one image before giving up: write-back of so little data takes a second or two.
 const COPIES_MAX: u32 = 60;
 
+/// Looks at the threads of a process that was told to stop: one that waits for the disk stops when it has answered.
+const STOP_LOOKS: u32 = 10_000_000;
+
 /// Room of the file system, in mebibytes.
 const IMAGE_MEBIBYTES: u64 = 256;
 
@@ -44,7 +47,7 @@ fn a_copy_of_a_live_ext4_holds_everything_acknowledged() {
         };
         let mut writer = start(&job);
         wait_for_notes(&job, &mut writer, 2 + chance.below(150) as usize);
-        do_or_die(Command::new("kill").arg("-STOP").arg(writer.id().to_string()));
+        stop_every_thread(writer.id());
         let notes = std::fs::read_to_string(&job.notes).unwrap();
         copy_one_instant(&image, &copy);
         writer.kill().unwrap();
@@ -64,6 +67,20 @@ fn a_copy_of_a_live_ext4_holds_everything_acknowledged() {
     }
     eprintln!("live images: {rounds} rounds, {acknowledged} deeds acknowledged before the cuts, none lost");
     assert!(acknowledged > rounds as usize, "too little was acknowledged: {acknowledged}");
+}
+
+/// Stops a process and waits until each of its threads stands still: what they did until then is in the notes, and no more follows.
+fn stop_every_thread(pid: u32) {
+    do_or_die(Command::new("kill").arg("-STOP").arg(pid.to_string()));
+    for _ in 0..STOP_LOOKS {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let stands = |stat: String| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'));
+        if threads.flatten().all(|thread| std::fs::read_to_string(thread.path().join("stat")).is_ok_and(stands)) {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    panic!("process {pid} did not stop");
 }
 
 /// Copies until nothing was written meanwhile. The writer is stopped, but the kernel still writes back what it left: a copy of several
