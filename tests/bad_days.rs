@@ -58,11 +58,8 @@ fn a_wrong_password_and_a_silent_node_are_told_and_nothing_is_started() {
 }
 
 #[test]
-fn a_full_disk_under_the_journal_ends_the_engine_clearly_and_the_run_goes_on_once_there_is_room() {
-    if !is_root() {
-        println!("skipped: only root can mount a small file system");
-        return;
-    }
+fn as_root_a_full_disk_under_the_journal_ends_the_engine_clearly_and_the_run_goes_on_once_there_is_room() {
+    assert!(is_root(), "only root can mount a small file system; `cargo xtask test` leaves this test out for others and says so");
     let desk = Desk::new();
     let disk = desk.folder("disk");
     // A small file system that only this test's processes see; it goes with the process that made it.
@@ -276,11 +273,8 @@ steps:
 ";
 
 #[test]
-fn an_answer_counts_once_from_the_right_people_and_only_while_it_is_asked() {
-    if !is_root() {
-        println!("skipped: only root can act as several people");
-        return;
-    }
+fn as_root_an_answer_counts_once_from_the_right_people_and_only_while_it_is_asked() {
+    assert!(is_root(), "only root can act as several people; `cargo xtask test` leaves this test out for others and says so");
     let desk = Desk::new();
     let asks = desk.file("asks.yaml", ASKS);
     // User and group ids that Debian fixes: `daemon`, `nobody` and `games`, all reaching the engine by the group `daemon`.
