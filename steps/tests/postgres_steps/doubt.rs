@@ -66,22 +66,18 @@ async fn a_lost_answer_is_found_done_and_a_lost_request_is_found_not_done() {
     assert_eq!(requests(&rig), 1);
 }
 
+fn signal(name: &str, pid: &str) {
+    assert!(std::process::Command::new("kill").args([&format!("-{name}"), pid.trim()]).status().unwrap().success());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pending_promotion_is_followed_not_sent_again_and_never_taken_for_a_failure() {
     let mut rig = Rig::start();
     let proxy = behind_proxy(&mut rig);
-    let hang = rig.lab.folder().join("hang");
-    std::fs::write(&hang, "").unwrap();
-    let west = rig.lab.node(WEST);
-    // The lab's server user must be able to see the file; it only tests for it.
-    let hanging = "touch hanging; while [ -e ";
-    west.psql("postgres", &format!("alter system set restore_command = '{hanging}{} ]; do sleep 0.05; done; false'", hang.display()))
-        .unwrap();
-    west.psql("postgres", "select pg_reload_conf()").unwrap();
     let (step, intent) = ready(&mut rig).await;
-    // The command itself says that it hangs: the wait event alone could still be that of the command before the reload.
-    let touched = "select ((pg_stat_file('hanging', true)).size is not null)::text";
-    rig.lab.node(WEST).wait_until(touched, "true").unwrap();
+    // A startup process that stands still heeds no signal: the promotion is asked for, and its signal file stays.
+    let startup = rig.lab.node(WEST).psql("postgres", "select pid from pg_stat_activity where backend_type = 'startup'").unwrap();
+    signal("STOP", &startup);
 
     rig.step_timeout = Duration::from_secs(9);
     let error = step.execute(&intent, &rig.act("promote")).await.unwrap_err();
@@ -92,7 +88,7 @@ async fn a_pending_promotion_is_followed_not_sent_again_and_never_taken_for_a_fa
     assert!(matches!(again, StepError::Unknown { .. }), "{again:?}");
 
     rig.step_timeout = Duration::from_secs(30);
-    std::fs::remove_file(&hang).unwrap();
+    signal("CONT", &startup);
     let promoted = step.execute(&intent, &rig.act("promote")).await.unwrap();
     assert_eq!(promoted.new_timeline, 2);
     assert_eq!(requests(&rig), 1);
@@ -118,7 +114,9 @@ async fn what_others_did_is_foreign_and_silence_is_unknown() {
     let error = step.execute(&intent, &rig.act("promote")).await.unwrap_err();
     assert!(matches!(&error, StepError::Refused { why, .. } if why.contains("would make two")), "{error:?}");
 
-    // Two primaries, and the second one came to it by another way than ours.
+    // Two primaries, and the second one came to it by another way than ours: it sees the other's timeline in the archive and takes the
+    // next number.
+    rig.lab.node(EUROPE).wait_until("select (archived_count >= 1)::text from pg_stat_archiver", "true").unwrap();
     rig.lab.node(WEST).psql("lifeboat_act", "select pg_promote()").unwrap();
     let observed = step.observe(&intent, &rig.read("promote", 2)).await.unwrap();
     assert!(matches!(observed, Observation::Foreign { .. }), "{observed:?}");
