@@ -114,9 +114,11 @@ async fn what_others_did_is_foreign_and_silence_is_unknown() {
     let error = step.execute(&intent, &rig.act("promote")).await.unwrap_err();
     assert!(matches!(&error, StepError::Refused { why, .. } if why.contains("would make two")), "{error:?}");
 
-    // Two primaries, and the second one came to it by another way than ours: it sees the other's timeline in the archive and takes the
-    // next number.
-    rig.lab.node(EUROPE).wait_until("select (archived_count >= 1)::text from pg_stat_archiver", "true").unwrap();
+    // Two primaries, and the second one came to it by another way than ours: once the other's timeline is in the archive it takes the next
+    // number.
+    let archived = r#"select ((pg_stat_file(substring(current_setting('restore_command') from '"([^"]*)/%f"') || '/00000002.history', true)).size
+        is not null)::text"#;
+    rig.lab.node(WEST).wait_until(archived, "true").unwrap();
     rig.lab.node(WEST).psql("lifeboat_act", "select pg_promote()").unwrap();
     let observed = step.observe(&intent, &rig.read("promote", 2)).await.unwrap();
     assert!(matches!(observed, Observation::Foreign { .. }), "{observed:?}");
