@@ -436,6 +436,42 @@ impl Event {
             | Self::RunReleasedLocks { .. } => None,
         }
     }
+
+    /// The digest of the kept value that it names, if it names one: as long as it is in a journal, the value is not thrown away.
+    #[must_use]
+    pub fn keeps(&self) -> Option<&str> {
+        match self {
+            Self::RunAdmitted { plan, .. } => Some(plan),
+            Self::StepSucceeded { output: Output::Kept { digest, .. }, .. } => Some(digest),
+            Self::StepSucceeded { output: Output::Inline(_), .. }
+            | Self::RunClaimed { .. }
+            | Self::StepStarted { .. }
+            | Self::StepRefused { .. }
+            | Self::StepSkipped { .. }
+            | Self::StepNotRun { .. }
+            | Self::StepFailed { .. }
+            | Self::StepInDoubt { .. }
+            | Self::StepInProgress { .. }
+            | Self::StepHeld { .. }
+            | Self::StepRejected { .. }
+            | Self::StepResolved { .. }
+            | Self::ApprovalRequested { .. }
+            | Self::ApprovalGranted { .. }
+            | Self::ApprovalVoided { .. }
+            | Self::ApprovalDenied { .. }
+            | Self::ApprovalExpired { .. }
+            | Self::CancelRequested { .. }
+            | Self::RunHeld { .. }
+            | Self::RunReleased
+            | Self::UnwindingStarted { .. }
+            | Self::UndoStarted { .. }
+            | Self::UndoSucceeded { .. }
+            | Self::UndoFailed { .. }
+            | Self::FinalisingStarted
+            | Self::RunEnded { .. }
+            | Self::RunReleasedLocks { .. } => None,
+        }
+    }
 }
 
 /// How a success is known.

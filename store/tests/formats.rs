@@ -34,3 +34,30 @@ async fn a_store_of_format_1_opens_and_reads() {
     let verified = store.verify().await.unwrap();
     assert_eq!((verified.logs.len(), verified.records, verified.damage.len()), (2, 5, 0));
 }
+
+/// The folder that the tests of the engine resume: here only that every byte of it is what it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_folder_of_runs_of_format_1_opens_with_every_chain_as_it_was() {
+    let place = tempfile::tempdir().unwrap();
+    let saved = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/runs_1");
+    for folder in ["", "store", "kept"] {
+        fs::create_dir_all(place.path().join(folder)).unwrap();
+        for entry in fs::read_dir(saved.join(folder)).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+            fs::copy(entry.path(), place.path().join(folder).join(entry.file_name())).unwrap();
+        }
+    }
+    // The zeros at the end of files are not in the repository; `lengths` says how many there were.
+    for line in fs::read_to_string(saved.join("lengths")).unwrap().lines() {
+        let (name, length) = line.rsplit_once(' ').unwrap();
+        fs::OpenOptions::new().write(true).open(place.path().join(name)).unwrap().set_len(length.parse().unwrap()).unwrap();
+    }
+    let store = SledStore::open(place.path(), &SledOptions::default().ballast_bytes(4096)).unwrap();
+    let verified = store.verify().await.unwrap();
+    assert!(verified.damage.is_empty(), "{:?}", verified.damage);
+    let mut all = String::new();
+    for head in &verified.logs {
+        all.push_str(&format!("{} {} {} {}\n", head.log, head.first.0, head.next.0, head.chain));
+    }
+    verified.kept.iter().for_each(|digest| all.push_str(&format!("{digest}\n")));
+    assert_eq!(Digest::of(all.as_bytes()).to_string(), "3c0507e45325b5c55aa66e0b9668163c1c4f4d5d42e82fbe089b7ba1887af468", "{all}");
+}

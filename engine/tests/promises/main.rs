@@ -7,6 +7,7 @@ mod world;
 mod admission;
 mod crash;
 mod doubt;
+mod golden;
 mod journal;
 mod order;
 mod people;
