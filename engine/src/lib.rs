@@ -20,6 +20,7 @@ pub mod resume;
 pub mod retry;
 pub mod run;
 pub mod secret;
+pub mod sim;
 pub mod steering;
 pub mod step;
 

@@ -190,6 +190,11 @@ impl Registry {
         self
     }
 
+    /// The same names and kinds, with another thing behind each step type.
+    pub(crate) fn mapped(&self, each: impl Fn(&Arc<dyn StepType>) -> Arc<dyn StepType>) -> Self {
+        Self { steps: self.steps.iter().map(|(name, step)| (*name, each(step))).collect(), kinds: self.kinds.clone() }
+    }
+
     /// A step type by name.
     #[must_use]
     pub fn step(&self, name: &str) -> Option<&Arc<dyn StepType>> {

@@ -1,0 +1,331 @@
+//! The simulated world: it keeps the effects of steps, counts them, answers as its script says, and notes every broken law.
+//! It knows the truth that the engine can only ask for. Step types that reach it are in `steps`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::script::{Act, Back, Gate, Script, Sight};
+use super::trace::Trace;
+use crate::ReadContext;
+use crate::clock::Instant;
+use crate::history;
+use crate::journal::RunId;
+use crate::run::StepState;
+use lifeboat_runbooks::names::StepId;
+use lifeboat_store::MemoryStore;
+
+/// More calls than any play needs: an engine that makes more goes in circles.
+const CALLS_MAX: usize = 20_000;
+
+/// What is so of one step's effect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effect {
+    /// How often it came about, by attempt whose intent led to it.
+    pub by_attempt: BTreeMap<u32, u32>,
+    /// Whether it is there now.
+    pub stands: bool,
+    /// It goes on by itself until then, for this attempt.
+    lands: Option<(Instant, u32)>,
+}
+
+impl Effect {
+    /// How often it came about in all.
+    #[must_use]
+    pub fn times(&self) -> u32 {
+        self.by_attempt.values().sum()
+    }
+}
+
+/// Whose effect: the run and the step, as idempotency keys name it.
+pub type Whose = (RunId, StepId);
+
+/// One call of a step's code.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallMade {
+    /// `prepare`, `execute`, `observe` or `undo`.
+    pub what: &'static str,
+    /// The run.
+    pub run: RunId,
+    /// The step.
+    pub step: String,
+    /// The attempt.
+    pub attempt: u32,
+    /// When it began, since dawn.
+    pub began: Duration,
+    /// When it ended or was cut off.
+    pub ended: Option<Duration>,
+}
+
+/// A broken law.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Broken {
+    /// Its name, short.
+    pub law: &'static str,
+    /// What happened.
+    pub words: String,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    scripts: BTreeMap<String, Script>,
+    effects: BTreeMap<Whose, Effect>,
+    calls: Vec<CallMade>,
+    undone: Vec<Whose>,
+    broken: Vec<Broken>,
+    trace: Trace,
+}
+
+/// The world of one play.
+#[derive(Debug)]
+pub struct World {
+    inner: Mutex<Inner>,
+    /// What is durable, to hold the engine's acts against.
+    store: MemoryStore,
+}
+
+impl World {
+    /// A fresh world. It checks the laws against what is durable in `store`.
+    #[must_use]
+    pub fn new(store: MemoryStore) -> Arc<Self> {
+        Arc::new(Self { inner: Mutex::default(), store })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn script<T>(&self, step: &str, write: impl FnOnce(&mut Script) -> T) -> T {
+        write(self.inner().scripts.entry(step.to_owned()).or_default())
+    }
+
+    /// The next executions of this step; after them it does what it always does.
+    pub fn acts(&self, step: &str, acts: &[Act]) -> &Self {
+        self.script(step, |script| script.acts.first = acts.iter().copied().collect());
+        self
+    }
+
+    /// Every execution of this step.
+    pub fn always(&self, step: &str, act: Act) -> &Self {
+        self.script(step, |script| script.acts.then = act);
+        self
+    }
+
+    /// The next answers of its gate.
+    pub fn gates(&self, step: &str, gates: &[Gate]) -> &Self {
+        self.script(step, |script| script.gates.first = gates.iter().copied().collect());
+        self
+    }
+
+    /// Every answer of its gate.
+    pub fn always_gate(&self, step: &str, gate: Gate) -> &Self {
+        self.script(step, |script| script.gates.then = gate);
+        self
+    }
+
+    /// The next answers to whoever looks what became of it.
+    pub fn sights(&self, step: &str, sights: &[Sight]) -> &Self {
+        self.script(step, |script| script.sights.first = sights.iter().copied().collect());
+        self
+    }
+
+    /// Every answer to whoever looks.
+    pub fn always_sight(&self, step: &str, sight: Sight) -> &Self {
+        self.script(step, |script| script.sights.then = sight);
+        self
+    }
+
+    /// The next undos.
+    pub fn backs(&self, step: &str, backs: &[Back]) -> &Self {
+        self.script(step, |script| script.backs.first = backs.iter().copied().collect());
+        self
+    }
+
+    /// Every undo.
+    pub fn always_back(&self, step: &str, back: Back) -> &Self {
+        self.script(step, |script| script.backs.then = back);
+        self
+    }
+
+    pub(super) fn next_act(&self, step: &str) -> Act {
+        self.script(step, |script| script.acts.next())
+    }
+
+    pub(super) fn next_gate(&self, step: &str) -> Gate {
+        self.script(step, |script| script.gates.next())
+    }
+
+    pub(super) fn next_sight(&self, step: &str) -> Sight {
+        self.script(step, |script| script.sights.next())
+    }
+
+    pub(super) fn next_back(&self, step: &str) -> Back {
+        self.script(step, |script| script.backs.next())
+    }
+
+    /// How often the effect of this step came about, in all runs.
+    #[must_use]
+    pub fn times(&self, step: &str) -> u32 {
+        self.inner().effects.iter().filter(|((_, id), _)| id.as_str() == step).map(|(_, effect)| effect.times()).sum()
+    }
+
+    /// Whether the effect of this step is there now, by any run.
+    #[must_use]
+    pub fn stands(&self, step: &str) -> bool {
+        self.inner().effects.iter().any(|((_, id), effect)| id.as_str() == step && effect.stands)
+    }
+
+    /// All effects that ever came about or are on their way.
+    #[must_use]
+    pub fn effects(&self) -> BTreeMap<Whose, Effect> {
+        self.inner().effects.clone()
+    }
+
+    /// Calls of this kind made for this step.
+    #[must_use]
+    pub fn calls(&self, what: &str, step: &str) -> usize {
+        self.inner().calls.iter().filter(|call| call.what == what && call.step == step).count()
+    }
+
+    /// All calls in order.
+    #[must_use]
+    pub fn all_calls(&self) -> Vec<CallMade> {
+        self.inner().calls.clone()
+    }
+
+    /// Steps in the order in which their effects were taken back.
+    #[must_use]
+    pub fn undone(&self) -> Vec<Whose> {
+        self.inner().undone.clone()
+    }
+
+    /// The laws that were broken, in order.
+    #[must_use]
+    pub fn broken(&self) -> Vec<Broken> {
+        self.inner().broken.clone()
+    }
+
+    /// Notes a broken law.
+    pub fn breaks(&self, law: &'static str, words: impl Into<String>) {
+        let words = words.into();
+        let mut inner = self.inner();
+        inner.trace.note(|| format!("LAW {law}: {words}"));
+        inner.broken.push(Broken { law, words });
+    }
+
+    /// Notes what happened, for comparing and reading plays.
+    pub fn note(&self, words: impl FnOnce() -> String) {
+        self.inner().trace.note(words);
+    }
+
+    /// From now on the trace keeps its lines, not only their sum.
+    pub fn keep_lines(&self) {
+        self.inner().trace.keep_lines();
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn trace(&self) -> Trace {
+        self.inner().trace.clone()
+    }
+
+    /// Notes a call; one too many never returns.
+    pub(super) async fn enter(self: &Arc<Self>, what: &'static str, cx: &ReadContext) -> Under {
+        let began = cx.clock.instant().0;
+        let place = {
+            let mut inner = self.inner();
+            inner.trace.note(|| format!("{began:?} {what} {}/{} attempt {}", cx.run, cx.step, cx.attempt));
+            let call = CallMade { what, run: cx.run.clone(), step: cx.step.to_string(), attempt: cx.attempt, began, ended: None };
+            inner.calls.push(call);
+            inner.calls.len() - 1
+        };
+        if place >= CALLS_MAX {
+            self.breaks("progress", format!("more than {CALLS_MAX} calls: the engine goes in circles at {what} {}", cx.step));
+            std::future::pending::<()>().await;
+        }
+        Under { world: Arc::clone(self), place, cx: cx.clone() }
+    }
+
+    /// The law of order, looked up in what is durable at this moment: whoever acts has said so before.
+    pub(super) async fn check_order(&self, what: &'static str, cx: &ReadContext, wanted: StepState) {
+        match history::load(&self.store, &cx.run).await {
+            Ok(loaded) => {
+                let found = loaded.run.steps.get(&cx.step).map(|step| (step.state, step.attempts));
+                if found != Some((wanted, cx.attempt)) {
+                    self.breaks("order", format!("{what} of {} attempt {} while the durable journal has {found:?}", cx.step, cx.attempt));
+                }
+            }
+            Err(error) => self.breaks("order", format!("{what} of {} without a durable journal: {error}", cx.step)),
+        }
+    }
+
+    /// The law of locks: who changes a resource has its lock.
+    pub(super) async fn check_lock(&self, cx: &ReadContext, resource: &str) {
+        match history::lock_holder(&self.store, resource).await {
+            Ok((Some(holder), _)) if holder == cx.run => {}
+            other => self.breaks("lock", format!("{} of {} changes {resource}, whose lock is {other:?}", cx.step, cx.run)),
+        }
+    }
+
+    /// The effect comes about.
+    pub(super) fn land(&self, whose: &Whose, attempt: u32) {
+        let twice = {
+            let mut inner = self.inner();
+            inner.trace.note(|| format!("landed {}/{} attempt {attempt}", whose.0, whose.1));
+            let effect = inner.effects.entry(whose.clone()).or_default();
+            effect.lands = None;
+            *effect.by_attempt.entry(attempt).or_default() += 1;
+            std::mem::replace(&mut effect.stands, true)
+        };
+        if twice {
+            self.breaks("once", format!("the effect of {} came about twice", whose.1));
+        }
+    }
+
+    pub(super) fn lands_later(&self, whose: &Whose, attempt: u32, at: Instant) {
+        self.inner().effects.entry(whose.clone()).or_default().lands = Some((at, attempt));
+    }
+
+    /// When what goes on by itself will be there. Whatever is due by now is there.
+    pub(super) fn under_way(&self, whose: &Whose, now: Instant) -> Option<Instant> {
+        let lands = self.inner().effects.get(whose).and_then(|effect| effect.lands);
+        match lands {
+            Some((at, attempt)) if at <= now => {
+                self.land(whose, attempt);
+                None
+            }
+            Some((at, _)) => Some(at),
+            None => None,
+        }
+    }
+
+    /// Whether the effect is there now, by this run.
+    pub(super) fn stands_by(&self, whose: &Whose) -> bool {
+        self.inner().effects.get(whose).is_some_and(|effect| effect.stands)
+    }
+
+    pub(super) fn take_back(&self, whose: &Whose) {
+        let mut inner = self.inner();
+        inner.trace.note(|| format!("taken back {}/{}", whose.0, whose.1));
+        let effect = inner.effects.entry(whose.clone()).or_default();
+        if std::mem::replace(&mut effect.stands, false) {
+            inner.undone.push(whose.clone());
+        }
+    }
+}
+
+/// A call under way: says when it ended, also when it was cut off.
+pub(super) struct Under {
+    world: Arc<World>,
+    place: usize,
+    cx: ReadContext,
+}
+
+impl Drop for Under {
+    fn drop(&mut self) {
+        let now = self.cx.clock.instant().0;
+        if let Some(call) = self.world.inner().calls.get_mut(self.place) {
+            call.ended = Some(now);
+        }
+    }
+}
