@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -125,7 +125,8 @@ impl Progress for Unwatched {
     fn tell(&self, _: &StepId, _: &str) {}
 }
 
-/// What this run's journal says, for steps that rely on earlier ones (a promotion on its fence).
+/// What this run's journal says, for steps that rely on earlier ones (a promotion on its fence). Looked up when first asked for: most
+/// steps never ask, and a long plan has many.
 #[derive(Clone, Debug, Default)]
 pub struct RunFacts {
     /// The mode; empty in tests.
@@ -134,10 +135,40 @@ pub struct RunFacts {
     pub started_at: Option<Timestamp>,
     /// What is known of when the outage began, given when the run was started.
     pub outage_began: Option<(Timestamp, Timestamp)>,
-    /// Each step of the plan.
-    pub steps: BTreeMap<StepId, StepRecord>,
+    /// Where the history is, until it is asked for.
+    pub(crate) source: Option<crate::facts::Source>,
+    pub(crate) found: OnceLock<History>,
+}
+
+/// The history that a step may rely on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct History {
+    pub(crate) steps: BTreeMap<StepId, StepRecord>,
+    pub(crate) ancestors: Vec<StepId>,
+}
+
+impl RunFacts {
+    /// Facts that are given rather than looked up.
+    #[must_use]
+    pub fn given(mode: String, steps: BTreeMap<StepId, StepRecord>, ancestors: Vec<StepId>) -> Self {
+        Self { mode, found: OnceLock::from(History { steps, ancestors }), ..Self::default() }
+    }
+
+    /// A step that this one may rely on, or this step itself.
+    #[must_use]
+    pub fn step(&self, id: &StepId) -> Option<&StepRecord> {
+        self.history().steps.get(id)
+    }
+
     /// Ids of the steps that this step needs, directly or through others. Only these may be relied on.
-    pub ancestors: Vec<StepId>,
+    #[must_use]
+    pub fn ancestors(&self) -> &[StepId] {
+        &self.history().ancestors
+    }
+
+    fn history(&self) -> &History {
+        self.found.get_or_init(|| self.source.as_ref().map(crate::facts::Source::history).unwrap_or_default())
+    }
 }
 
 /// One step's history as later steps may rely on it.

@@ -1,9 +1,10 @@
 //! What expressions and steps may know of a run, taken from its state. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
-use crate::context::{Proof, RunFacts, StepRecord};
-use crate::run::Run;
+use crate::context::{History, Proof, RunFacts, StepRecord};
+use crate::run::{Run, StepRun};
 use lifeboat_runbooks::expr::{self, Scope, StepFacts};
 use lifeboat_runbooks::names::StepId;
 use lifeboat_runbooks::plan::{Plan, PlanStep};
@@ -32,35 +33,83 @@ pub fn ancestors(plan: &Plan, step: &PlanStep) -> BTreeSet<StepId> {
     found
 }
 
+/// The records of a run's steps as calls under way see them: kept up to date by the executor, which is the only one to write.
+#[derive(Clone, Debug, Default)]
+pub struct Known(Arc<RwLock<BTreeMap<StepId, Arc<StepRun>>>>);
+
+impl Known {
+    /// What is known of a run now.
+    #[must_use]
+    pub fn of(run: &Run) -> Self {
+        Self(Arc::new(RwLock::new(run.steps.clone())))
+    }
+
+    /// Forgets a step until [`Known::put`], so that its record is not shared while it changes.
+    pub(crate) fn take(&self, step: &StepId) {
+        self.write().remove(step);
+    }
+
+    /// A step's new record.
+    pub(crate) fn put(&self, run: &Run, step: &StepId) {
+        if let Some(record) = run.steps.get(step) {
+            self.write().insert(step.clone(), Arc::clone(record));
+        }
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<StepId, Arc<StepRun>>> {
+        // A map of records is whole after every single operation.
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, step: &StepId) -> Option<Arc<StepRun>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(step).cloned()
+    }
+}
+
+/// Where the history that a step may rely on is looked up.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    plan: Arc<Plan>,
+    known: Known,
+    step: StepId,
+}
+
+impl Source {
+    /// The history of the step's ancestors and its own.
+    pub(crate) fn history(&self) -> History {
+        let Some(step) = self.plan.step(&self.step) else { return History::default() };
+        let ancestors = ancestors(&self.plan, step);
+        let steps = ancestors
+            .iter()
+            .chain([&step.id])
+            .filter_map(|id| {
+                let (planned, record) = (self.plan.step(id)?, self.known.get(id)?);
+                let known = StepRecord {
+                    step_type: planned.step_type.clone(),
+                    state: record.state,
+                    with: record.with.clone(),
+                    intent: record.intent.clone(),
+                    output: record.value.clone(),
+                    proof: record.proof.unwrap_or(Proof::None),
+                    approvals: record.approvals.clone(),
+                    ended_at: record.changed_at,
+                };
+                Some((id.clone(), known))
+            })
+            .collect();
+        History { steps, ancestors: ancestors.into_iter().collect() }
+    }
+}
+
 /// What a step may rely on: the history of its ancestors and its own.
 #[must_use]
-pub fn for_step(run: &Run, step: &PlanStep) -> RunFacts {
-    let ancestors = ancestors(&run.plan, step);
-    let steps = run
-        .steps
-        .iter()
-        .filter(|(id, _)| ancestors.contains(*id) || **id == step.id)
-        .filter_map(|(id, record)| {
-            let planned = run.plan.step(id)?;
-            let known = StepRecord {
-                step_type: planned.step_type.clone(),
-                state: record.state,
-                with: record.with.clone(),
-                intent: record.intent.clone(),
-                output: record.value.clone(),
-                proof: record.proof.unwrap_or(Proof::None),
-                approvals: record.approvals.clone(),
-                ended_at: record.changed_at,
-            };
-            Some((id.clone(), known))
-        })
-        .collect();
+pub fn for_step(run: &Run, known: &Known, step: &PlanStep) -> RunFacts {
     RunFacts {
         mode: run.plan.mode.clone(),
         started_at: run.admitted_at,
         outage_began: run.incident.outage_began,
-        steps,
-        ancestors: ancestors.into_iter().collect(),
+        source: Some(Source { plan: Arc::clone(&run.plan), known: known.clone(), step: step.id.clone() }),
+        found: OnceLock::new(),
     }
 }
 
@@ -88,5 +137,5 @@ pub fn before_a_run(plan: &Plan, step: &PlanStep) -> RunFacts {
             Some((id.clone(), known))
         })
         .collect();
-    RunFacts { mode: plan.mode.clone(), started_at: None, outage_began: None, steps, ancestors: ancestors.into_iter().collect() }
+    RunFacts::given(plan.mode.clone(), steps, ancestors.into_iter().collect())
 }

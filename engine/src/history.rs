@@ -152,7 +152,7 @@ pub async fn load(store: &dyn Store, id: &RunId) -> Result<Loaded, HistoryError>
                 place: place as u64,
                 source: EntryError::Unreadable(source),
             })?;
-            if let Some(record) = run.steps.get_mut(step) {
+            if let Some(record) = run.steps.get_mut(step).map(Arc::make_mut) {
                 record.value = Some(value);
             }
         }

@@ -6,9 +6,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::facts;
 use crate::journal::{Back, Outcome, Turn};
-use crate::run::{Run, RunPhase, StepRun, StepState, effect_of};
-use lifeboat_runbooks::names::{Effect, StepId};
-use lifeboat_runbooks::plan::{OnFailure, PlanStep, UndoRule};
+use crate::run::index::{Part, lost_need};
+use crate::run::{Run, RunPhase, StepRun, StepState};
+use lifeboat_runbooks::names::StepId;
+use lifeboat_runbooks::plan::{OnFailure, PlanStep};
+
+/// Most calls under way in one run at a time: what a wide plan may ask of this process and of the systems behind it at once.
+pub const CALLS_MAX: usize = 512;
 
 /// What the executor does now.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,7 +95,7 @@ pub fn next(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
     match run.phase {
         RunPhase::Ended => Next::default(),
         RunPhase::Admitted | RunPhase::Running | RunPhase::Held => forward(run, now, busy),
-        RunPhase::Unwinding => back(run, now, busy),
+        RunPhase::Unwinding => back(run, busy),
         RunPhase::Finalising => finalise(run, now, busy),
     }
 }
@@ -102,7 +106,7 @@ fn forward(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
         next.actions.push(unwind);
         return next;
     }
-    let moves = steps(run, &run.plan.steps, now, busy, &mut next);
+    let moves = steps(run, &run.index().main, now, busy, &mut next);
     match (moves, run.phase) {
         (Moves::Going, RunPhase::Held) => next.actions.insert(0, Action::Release),
         (Moves::Going, _) | (Moves::Person(_), RunPhase::Held) => {}
@@ -119,13 +123,11 @@ fn turn(run: &Run, now: Timestamp, next: &mut Next) -> Option<Action> {
     if run.cancelled_by.is_some() {
         return Some(Action::Unwind { turn: Turn::Cancelled, back: back(whole) });
     }
-    for step in &run.plan.steps {
-        let Some(record) = run.steps.get(&step.id) else { continue };
+    for step in at(run, &run.index().main.failed) {
         let rule = run.failure_rule(step);
-        let failed = matches!(record.state, StepState::Failed | StepState::Rejected);
         let leaves = match rule {
             OnFailure::Hold => false,
-            OnFailure::Undo | OnFailure::Abort => failed,
+            OnFailure::Undo | OnFailure::Abort => true,
         };
         if leaves {
             return Some(Action::Unwind { turn: Turn::StepFailed { step: step.id.clone() }, back: back(rule) });
@@ -151,25 +153,28 @@ enum Moves {
     Over,
 }
 
-fn steps(run: &Run, list: &[PlanStep], now: Timestamp, busy: &BTreeSet<StepId>, next: &mut Next) -> Moves {
+/// The steps at these places, in plan order.
+fn at<'run>(run: &'run Run, places: &'run BTreeSet<usize>) -> impl DoubleEndedIterator<Item = &'run PlanStep> {
+    places.iter().filter_map(|place| run.plan.at(*place))
+}
+
+fn steps(run: &Run, part: &Part, now: Timestamp, busy: &BTreeSet<StepId>, next: &mut Next) -> Moves {
     let before = next.actions.len();
     let mut going = false;
-    let mut open = false;
     let mut persons: Vec<String> = Vec::new();
-    for step in list {
+    for step in at(run, &part.lost).filter(|step| !busy.contains(&step.id)) {
+        if let Some(of) = lost_need(run, step) {
+            next.actions.push(Action::CallOff { step: step.id.clone(), why: format!("it needs {of}, which is not done") });
+        }
+    }
+    let mut free = CALLS_MAX.saturating_sub(busy.len());
+    for step in at(run, &part.unsettled) {
         let Some(record) = run.steps.get(&step.id) else { continue };
         if busy.contains(&step.id) {
             going = true;
             continue;
         }
         match record.state {
-            StepState::Waiting => match needs(run, step) {
-                Needs::Met => next.actions.push(Action::Begin { step: step.id.clone() }),
-                Needs::Open => open = true,
-                Needs::Lost(of) => {
-                    next.actions.push(Action::CallOff { step: step.id.clone(), why: format!("it needs {of}, which is not done") })
-                }
-            },
             StepState::Backoff => match record.retry_at {
                 // A wait longer than the longest one means that the clock was set back meanwhile: then it is over.
                 Some(at) if at > now && at.duration_since(now) <= millis(step.retry.backoff_max_ms) => {
@@ -188,10 +193,8 @@ fn steps(run: &Run, list: &[PlanStep], now: Timestamp, busy: &BTreeSet<StepId>, 
             },
             StepState::InDoubt => next.actions.push(Action::Observe { step: step.id.clone() }),
             StepState::Running => next.actions.push(Action::Adopt { step: step.id.clone() }),
-            StepState::Held => persons.push(person(step, record)),
-            StepState::Failed | StepState::Rejected if !record.given_up => persons.push(person(step, record)),
-            StepState::Failed
-            | StepState::Rejected
+            StepState::Held | StepState::Failed | StepState::Rejected => persons.push(person(step, record)),
+            StepState::Waiting
             | StepState::Succeeded
             | StepState::Skipped
             | StepState::NotRun
@@ -201,11 +204,22 @@ fn steps(run: &Run, list: &[PlanStep], now: Timestamp, busy: &BTreeSet<StepId>, 
             | StepState::UndoInDoubt => {}
         }
     }
+    for step in at(run, &part.ready) {
+        if busy.contains(&step.id) {
+            going = true;
+        } else if free > 0 {
+            free -= 1;
+            next.actions.push(Action::Begin { step: step.id.clone() });
+        } else {
+            going = true;
+            break;
+        }
+    }
     if going || next.actions.len() > before {
         Moves::Going
     } else if !persons.is_empty() {
         Moves::Person(persons.join("; "))
-    } else if open {
+    } else if !part.waiting.is_empty() {
         // A step waits for one that is neither under way nor with a person: the plan has a cycle, which planning refuses.
         Moves::Person("steps wait for each other".into())
     } else {
@@ -217,39 +231,12 @@ fn person(step: &PlanStep, record: &StepRun) -> String {
     format!("{} is {}: {}", step.id, record.state.word().replace('_', " "), record.why.as_deref().unwrap_or("a person is needed"))
 }
 
-enum Needs {
-    Met,
-    Open,
-    Lost(StepId),
-}
-
-fn needs(run: &Run, step: &PlanStep) -> Needs {
-    let mut open = false;
-    for need in &step.needs {
-        let Some(record) = run.steps.get(need) else { return Needs::Lost(need.clone()) };
-        match record.state {
-            StepState::Succeeded | StepState::Skipped => {}
-            StepState::NotRun | StepState::Undone | StepState::UndoFailed => return Needs::Lost(need.clone()),
-            StepState::Failed | StepState::Rejected if record.given_up => return Needs::Lost(need.clone()),
-            StepState::Failed
-            | StepState::Rejected
-            | StepState::Waiting
-            | StepState::AwaitingApproval
-            | StepState::Running
-            | StepState::Backoff
-            | StepState::InDoubt
-            | StepState::Held
-            | StepState::Undoing
-            | StepState::UndoInDoubt => open = true,
-        }
-    }
-    if open { Needs::Open } else { Needs::Met }
-}
-
-fn back(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
+fn back(run: &Run, busy: &BTreeSet<StepId>) -> Next {
     let mut next = Next::default();
     let mut open = false;
-    for step in &run.plan.steps {
+    let main = &run.index().main;
+    let places: BTreeSet<usize> = main.waiting.union(&main.unsettled).copied().collect();
+    for step in at(run, &places) {
         if busy.contains(&step.id) {
             open = true;
             continue;
@@ -271,8 +258,8 @@ fn back(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
             | StepState::UndoInDoubt => {}
         }
     }
-    if open || !next.actions.is_empty() {
-        let _ = now;
+    // An undo under way is busy too.
+    if open || !busy.is_empty() || !next.actions.is_empty() {
         return next;
     }
     match run.turn {
@@ -288,35 +275,18 @@ fn back(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
 /// The last step in plan order whose effect still stands. One at a time: the reverse of the order in which they depend on each other.
 fn next_undo(run: &Run) -> Option<StepId> {
     let stood_on = stood_on(run);
-    run.plan
-        .steps
-        .iter()
-        .rev()
-        .find(|step| {
-            is_undone_by_unwinding(step)
-                && !stood_on.contains(&step.id)
-                && matches!(run.state(&step.id), StepState::Succeeded | StepState::Rejected | StepState::Undoing | StepState::UndoInDoubt)
-        })
-        .map(|step| step.id.clone())
+    at(run, &run.index().main.standing).rev().find(|step| !stood_on.contains(&step.id)).map(|step| step.id.clone())
 }
 
 /// Steps on which an effect stands that could not be taken back, or that nobody has ruled out. They stay as they are: lifting a fence
 /// under a promotion that may stand makes two primaries.
 fn stood_on(run: &Run) -> BTreeSet<StepId> {
-    let stands = |step: &&PlanStep| run.steps.get(&step.id).is_some_and(|record| record.doubtful || record.state == StepState::UndoFailed);
-    run.plan.steps.iter().filter(stands).flat_map(|step| facts::ancestors(&run.plan, step)).collect()
-}
-
-fn is_undone_by_unwinding(step: &PlanStep) -> bool {
-    match step.undo {
-        UndoRule::Default => effect_of(step) > Effect::Read,
-        UndoRule::Never => false,
-    }
+    at(run, &run.index().main.dubious).flat_map(|step| facts::ancestors(&run.plan, step)).collect()
 }
 
 fn finalise(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
     let mut next = Next::default();
-    match steps(run, &run.plan.finally, now, busy, &mut next) {
+    match steps(run, &run.index().last, now, busy, &mut next) {
         Moves::Going => {}
         // Finally steps have nobody to wait for: what is not done is left behind, and the run is stuck.
         Moves::Person(_) | Moves::Over => {

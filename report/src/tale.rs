@@ -8,7 +8,7 @@ use lifeboat_engine::journal::{Actor, Back, ENTRY_FORMAT, Entry, Event, Incident
 use lifeboat_engine::measure::{Loss, Measure};
 use lifeboat_runbooks::catalog::Touch;
 use lifeboat_runbooks::names::{Effect, StepId};
-use lifeboat_runbooks::plan::{Objectives, OnFailure, PLAN_FORMAT, Plan, PlanStep, Retry, Return, UndoRule};
+use lifeboat_runbooks::plan::{Objectives, OnFailure, PLAN_FORMAT, Places, Plan, PlanStep, Retry, Return, UndoRule};
 use serde_json::{Value, json};
 
 /// So many milliseconds after 03:12:00 UTC of the bad night.
@@ -78,6 +78,7 @@ pub(crate) fn plan(mode: &str, steps: Vec<PlanStep>) -> Plan {
         resources: BTreeMap::new(),
         structure: "5".repeat(64),
         binding: "b".repeat(64),
+        places: Places::default(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! A checked runbook bound to an inventory, a mode and inputs: what a run executes. Stored once, canonical, named by digest.
 //! How it is made from text is in `planning`; what it means at run time is the engine's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -47,6 +48,26 @@ pub struct Plan {
     pub structure: String,
     /// Digest of structure plus resources, inputs and mode. 64 hexadecimal digits.
     pub binding: String,
+    /// Where each step stands, filled in at the first look.
+    #[serde(skip)]
+    pub places: Places,
+}
+
+/// Where each step of a plan stands: the main part, then `finally`. Made from the plan when first asked for; never stored, never compared.
+#[derive(Debug, Default)]
+pub struct Places(OnceLock<HashMap<StepId, usize>>);
+
+impl Clone for Places {
+    /// Empty: a clone of a plan may be changed, and finds its places anew.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Places {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// RTO and RPO, in milliseconds.
@@ -148,6 +169,24 @@ impl Plan {
     /// A step of the main part or of `finally`.
     #[must_use]
     pub fn step(&self, id: &StepId) -> Option<&PlanStep> {
-        self.steps.iter().chain(&self.finally).find(|step| step.id == *id)
+        self.place(id).and_then(|place| self.at(place))
+    }
+
+    /// Where a step stands: counted from 0 through the main part, then through `finally`.
+    #[must_use]
+    pub fn place(&self, id: &StepId) -> Option<usize> {
+        let places = self.places.0.get_or_init(|| self.all_steps().enumerate().map(|(place, step)| (step.id.clone(), place)).collect());
+        places.get(id).copied()
+    }
+
+    /// The step at a place.
+    #[must_use]
+    pub fn at(&self, place: usize) -> Option<&PlanStep> {
+        self.steps.get(place).or_else(|| self.finally.get(place.checked_sub(self.steps.len())?))
+    }
+
+    /// The steps of the main part, then those of `finally`.
+    pub fn all_steps(&self) -> impl Iterator<Item = &PlanStep> {
+        self.steps.iter().chain(&self.finally)
     }
 }

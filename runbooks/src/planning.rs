@@ -13,7 +13,7 @@ use crate::expr::{self, Part, Scope, parts};
 use crate::graph::Graph;
 use crate::names::{Effect, StepId};
 use crate::parse::tidy;
-use crate::plan::{PLAN_FORMAT, PLAN_STEPS_MAX, Plan, PlanStep};
+use crate::plan::{PLAN_FORMAT, PLAN_STEPS_MAX, Places, Plan, PlanStep};
 use crate::rules::parameters::{refused, same_place};
 use crate::rules::resources::{Reference, ReferenceKind, below, references, unknown, variant_of};
 use crate::rules::{Checked, check, clashes, expressions, types_of};
@@ -204,6 +204,7 @@ impl Planner<'_> {
             resources: used,
             structure,
             binding,
+            places: Places::default(),
         })
     }
 

@@ -106,8 +106,8 @@ impl FenceDb {
     fn risk_accepted(&self, cx: &ReadContext, because: &str) -> Option<RiskAccepted> {
         let step = self.accept_risk.as_deref()?;
         let id = StepId::new(step).ok()?;
-        let record = cx.facts.steps.get(&id)?;
-        let counts = cx.facts.ancestors.contains(&id)
+        let record = cx.facts.step(&id)?;
+        let counts = cx.facts.ancestors().contains(&id)
             && record.step_type == "approval"
             && record.state == StepState::Succeeded
             && record.proof == Proof::Seen
@@ -206,7 +206,7 @@ impl FenceDb {
         };
         match &self.accept_risk {
             Some(_) if self.risk_accepted(cx, &why).is_some() => None,
-            Some(step) if cx.facts.ancestors.iter().any(|id| id.as_str() == step) && cx.attempt == 0 => {
+            Some(step) if cx.facts.ancestors().iter().any(|id| id.as_str() == step) && cx.attempt == 0 => {
                 Some(Readiness::Later { needs: format!("the yes of {step} to the risk"), evidence: evidence.clone() })
             }
             Some(_) | None => {

@@ -15,6 +15,7 @@ use tokio::task::{Id, JoinSet};
 
 use crate::context::Progress;
 use crate::evidence::Evidence;
+use crate::facts::Known;
 use crate::journal::{Actor, Entry, Outcome, RunId};
 use crate::next::{Action, Next, next};
 use crate::ports::Ports;
@@ -109,6 +110,8 @@ pub struct Executor {
     ports: Ports,
     owner: OwnerId,
     run: Run,
+    /// The run's steps, as calls under way see them.
+    known: Known,
     next: Seq,
     /// Applied, not yet durable. Nothing acts before these are.
     pending: Vec<Entry>,
@@ -137,10 +140,12 @@ impl Executor {
         let (sender, requests) = mpsc::channel(REQUESTS);
         let (notices, _) = broadcast::channel(NOTICES);
         let handle = Handle { run: run.id.clone(), requests: sender, notices };
+        let known = Known::of(&run);
         let executor = Self {
             ports,
             owner,
             run,
+            known,
             next,
             pending: Vec::new(),
             replies: Vec::new(),

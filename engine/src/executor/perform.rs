@@ -93,7 +93,7 @@ impl Executor {
             timeout: Duration::from_millis(step.timeout_ms),
             retry: step.retry,
             ports: self.ports.clone(),
-            facts: Arc::new(facts::for_step(&self.run, step)),
+            facts: Arc::new(facts::for_step(&self.run, &self.known, step)),
             handle: self.handle.clone(),
         }
     }

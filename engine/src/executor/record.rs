@@ -20,7 +20,16 @@ impl Executor {
     /// Applies an event and puts it in line for the next commit.
     pub(super) fn record(&mut self, event: Event) -> Result<(), ExecutorError> {
         let entry = Entry { format: ENTRY_FORMAT, at: self.ports.clock.now(), owner: self.owner.0.clone(), event };
-        self.run.apply(&entry)?;
+        // A record that calls under way could read is copied when it changes; one that was taken from them first is not.
+        let step = entry.event.step();
+        if let Some(step) = step {
+            self.known.take(step);
+        }
+        let applied = self.run.apply(&entry);
+        if let Some(step) = step {
+            self.known.put(&self.run, step);
+        }
+        applied?;
         self.pending.push(entry);
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Folds one entry into a run. The same function records and replays, so a replay cannot drift from what was recorded.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::tables::{PhaseChange, StepChange, phase_after, step_after};
@@ -167,8 +169,18 @@ impl Run {
                 self.locks_released = true;
             }
         }
+        if let Some(step) = entry.event.step() {
+            self.note(step);
+        }
         self.entries += 1;
         Ok(())
+    }
+
+    /// Brings the index up to date with a step's record.
+    fn note(&mut self, step: &StepId) {
+        if let (Some(place), Some(record)) = (self.plan.place(step), self.steps.get(step)) {
+            self.index.update(place, record);
+        }
     }
 
     fn check_admission(&self, run: &RunId, binding: &str) -> Result<(), IllegalTransition> {
@@ -184,7 +196,7 @@ impl Run {
     }
 
     fn step_mut(&mut self, step: &StepId) -> Result<&mut StepRun, IllegalTransition> {
-        self.steps.get_mut(step).ok_or_else(|| IllegalTransition::NoSuchStep(step.clone()))
+        self.steps.get_mut(step).map(Arc::make_mut).ok_or_else(|| IllegalTransition::NoSuchStep(step.clone()))
     }
 
     fn change(&mut self, step: &StepId, change: StepChange, at: Timestamp) -> Result<&mut StepRun, IllegalTransition> {
@@ -224,6 +236,7 @@ impl Run {
             record.cut_short += u32::from(cut_short);
             record.doubtful = true;
             record.why = Some("the process that ran it is gone".into());
+            self.note(&id);
         }
         self.claims += 1;
         Ok(())

@@ -2,6 +2,7 @@
 //! events in `apply`. Nothing here waits, writes or asks for the time.
 
 mod apply;
+pub mod index;
 pub mod tables;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use lifeboat_runbooks::names::{Effect, StepId};
 use lifeboat_runbooks::plan::{OnFailure, Plan, PlanStep, Return};
 
 pub use apply::IllegalTransition;
+use index::Index;
 
 /// How a step stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -204,8 +206,8 @@ pub struct Run {
     pub outcome: Option<Outcome>,
     /// Why it ended, is held or turns back, as told last.
     pub why: Option<String>,
-    /// Every step, also of `finally`.
-    pub steps: BTreeMap<StepId, StepRun>,
+    /// Every step, also of `finally`. Shared with calls under way, which may ask what earlier steps did.
+    pub steps: BTreeMap<StepId, Arc<StepRun>>,
     /// Locks taken at admission.
     pub locks: Vec<Lock>,
     /// Who started it.
@@ -228,13 +230,16 @@ pub struct Run {
     pub locks_released: bool,
     /// Entries folded so far.
     pub entries: u64,
+    /// Which steps have to be looked at.
+    index: Index,
 }
 
 impl Run {
     /// A run of this plan before its first entry.
     #[must_use]
     pub fn new(id: RunId, plan: Arc<Plan>) -> Self {
-        let steps = plan.steps.iter().chain(&plan.finally).map(|step| (step.id.clone(), StepRun::default())).collect();
+        let steps = plan.steps.iter().chain(&plan.finally).map(|step| (step.id.clone(), Arc::default())).collect();
+        let index = Index::new(&plan);
         Self {
             id,
             plan,
@@ -253,7 +258,26 @@ impl Run {
             claims: 0,
             locks_released: false,
             entries: 0,
+            index,
         }
+    }
+
+    /// Which steps have to be looked at.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The index as plan and states alone give it: what [`Run::index`] must be at any time.
+    #[must_use]
+    pub fn index_anew(&self) -> Index {
+        let mut index = Index::new(&self.plan);
+        for (place, step) in self.plan.all_steps().enumerate() {
+            if let Some(record) = self.steps.get(&step.id) {
+                index.update(place, record);
+            }
+        }
+        index
     }
 
     /// How a step stands; `Waiting` for one that the plan does not have.

@@ -204,7 +204,7 @@ fn standing(state: S, phase: RunPhase) -> Run {
     if phase == RunPhase::Ended {
         run.outcome = Some(Outcome::Failed);
     }
-    let step = run.steps.get_mut(&id("a")).unwrap();
+    let step = std::sync::Arc::make_mut(run.steps.get_mut(&id("a")).unwrap());
     step.state = state;
     step.ask = Some(lifeboat_engine::run::Ask {
         roles: Vec::new(),

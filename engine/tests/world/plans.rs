@@ -7,7 +7,7 @@ use lifeboat_engine::journal::Actor;
 use lifeboat_engine::registry::Registry;
 use lifeboat_engine::{Effect, StepId, Touch};
 use lifeboat_runbooks::catalog::Resources;
-use lifeboat_runbooks::plan::{Objectives, OnFailure, PLAN_FORMAT, Plan, PlanStep, Retry, Return, UndoRule};
+use lifeboat_runbooks::plan::{Objectives, OnFailure, PLAN_FORMAT, Places, Plan, PlanStep, Retry, Return, UndoRule};
 use lifeboat_store::Digest;
 use serde_json::{Value, json};
 
@@ -148,6 +148,7 @@ pub(crate) fn plan(steps: impl IntoIterator<Item = Draft>) -> Plan {
         resources: BTreeMap::new(),
         structure: String::new(),
         binding: String::new(),
+        places: Places::default(),
     }
 }
 

@@ -28,6 +28,7 @@ pub(crate) fn rows(run: &Run, entries: &[Entry]) -> Rows {
     for entry in entries {
         let mut after = before.clone();
         after.apply(entry).unwrap();
+        assert_eq!(*after.index(), after.index_anew(), "after {:?}", entry.event);
         for (id, step) in &after.steps {
             let was = before.steps[id].state;
             if let Some(change) = step_change(&entry.event, id, was, step.state) {

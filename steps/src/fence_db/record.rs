@@ -27,8 +27,8 @@ pub(crate) enum FenceOnRecord {
 /// Finds the fence of a database among the steps that this one needs.
 pub(crate) fn on_record(cx: &ReadContext, db: &str) -> FenceOnRecord {
     let mut answer = FenceOnRecord::None;
-    for id in &cx.facts.ancestors {
-        let Some(record) = cx.facts.steps.get(id).filter(|record| record.step_type == FenceDb::TYPE) else {
+    for id in cx.facts.ancestors() {
+        let Some(record) = cx.facts.step(id).filter(|record| record.step_type == FenceDb::TYPE) else {
             continue;
         };
         let of_other = record.with.as_ref().and_then(|with| with.get("db")).is_some_and(|of| of != db);

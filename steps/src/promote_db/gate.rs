@@ -99,14 +99,14 @@ fn primary(answers: &Answers) -> Option<String> {
 
 /// The node that a fence which has not come to its turn is meant for.
 fn to_be_fenced(cx: &ReadContext, fence: &StepId) -> Option<String> {
-    let with = cx.facts.steps.get(fence)?.with.as_ref()?;
+    let with = cx.facts.step(fence)?.with.as_ref()?;
     with.get("node")?.as_str().map(str::to_owned)
 }
 
 /// The node that an earlier attempt of this step meant. However it looks now, a promotion may still be under way there: another
 /// replica is never taken in its place.
 fn asked_before(cx: &ReadContext) -> Option<String> {
-    let intent = cx.facts.steps.get(&cx.step)?.intent.clone()?;
+    let intent = cx.facts.step(&cx.step)?.intent.clone()?;
     serde_json::from_value::<PromoteIntent>(intent).ok().map(|intent| intent.node)
 }
 
@@ -218,10 +218,10 @@ fn last_timeline(cx: &ReadContext, database: &Database, db: &str, answers: &Answ
 /// What `measure-rpo` steps that this one needs have found for the database, in order.
 fn measured(cx: &ReadContext, db: &str) -> Vec<(StepId, MeasuredRpo)> {
     cx.facts
-        .ancestors
+        .ancestors()
         .iter()
         .filter_map(|id| {
-            let record = cx.facts.steps.get(id)?;
+            let record = cx.facts.step(id)?;
             let seen = record.state == StepState::Succeeded && record.proof == Proof::Seen && record.step_type == "measure-rpo";
             let output = record.output.clone().filter(|_| seen)?;
             serde_json::from_value::<MeasuredRpo>(output).ok().filter(|measured| measured.db == db).map(|measured| (id.clone(), measured))

@@ -16,7 +16,7 @@ const CLOCK_GRAIN_SECONDS: f64 = 0.01;
 
 /// Before the fence the loss can only be foretold; it refuses early where nobody is going to be asked.
 pub(super) fn refuse_early(step: &PromoteDb, cx: &ReadContext, expected: &Weighed, evidence: &Evidence) -> Result<(), StepError> {
-    let asks = cx.facts.ancestors.iter().any(|id| cx.facts.steps.get(id).is_some_and(|record| record.step_type == "approval"));
+    let asks = cx.facts.ancestors().iter().any(|id| cx.facts.step(id).is_some_and(|record| record.step_type == "approval"));
     match step.max_loss {
         Some(limit) if !asks && expected.loss.seconds_max.is_none_or(|most| most > limit.0.as_secs_f64()) => {
             let why = format!("{}, more than max_loss ({limit}) allows, and no approval comes before", foretold(&expected.loss));
@@ -97,8 +97,8 @@ fn foretold(loss: &Loss) -> String {
 /// The losses that people of this run said yes to, in the approvals that this step needs.
 fn accepted(cx: &ReadContext, db: &str) -> Vec<(StepId, MeasuredRpo)> {
     let mut accepted = Vec::new();
-    for id in &cx.facts.ancestors {
-        let Some(record) = cx.facts.steps.get(id) else {
+    for id in cx.facts.ancestors() {
+        let Some(record) = cx.facts.step(id) else {
             continue;
         };
         // A yes by some of those who were asked, or by somebody who spoke for them, is none.

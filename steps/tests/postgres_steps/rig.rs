@@ -23,11 +23,18 @@ pub(crate) const WEST: &str = "us-west-2";
 /// The second replica.
 pub(crate) const EUROPE: &str = "eu-west-1";
 
+/// What a journal would say.
+#[derive(Clone, Default)]
+pub(crate) struct Facts {
+    pub(crate) steps: BTreeMap<StepId, StepRecord>,
+    pub(crate) ancestors: Vec<StepId>,
+}
+
 /// A lab and what describes it.
 pub(crate) struct Rig {
     pub(crate) lab: Lab,
     pub(crate) inventory: Value,
-    pub(crate) facts: RunFacts,
+    pub(crate) facts: Facts,
     pub(crate) step_timeout: Duration,
 }
 
@@ -66,7 +73,7 @@ impl Rig {
                 },
             } },
         });
-        Self { lab, inventory, facts: RunFacts::default(), step_timeout: Duration::from_secs(30) }
+        Self { lab, inventory, facts: Facts::default(), step_timeout: Duration::from_secs(30) }
     }
 
     /// The fields of the database, to change them.
@@ -97,7 +104,7 @@ impl Rig {
             clock,
             self.checked(),
             Arc::new(LocalSecrets::new(self.lab.folder())),
-            Arc::new(self.facts.clone()),
+            Arc::new(RunFacts::given(String::new(), self.facts.steps.clone(), self.facts.ancestors.clone())),
             deadline,
         )
     }

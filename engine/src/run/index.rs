@@ -1,0 +1,192 @@
+//! Which steps of a run `next` has to look at, kept up to date by `apply`, so that a long plan is not walked through at every event.
+//! It follows from plan and states alone: whatever it says could be read off them again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{StepRun, StepState, effect_of};
+use lifeboat_runbooks::names::Effect;
+use lifeboat_runbooks::plan::{Plan, PlanStep, UndoRule};
+
+/// What other steps make of one that they need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stand {
+    /// Done, or skipped by its own `if` or by a person.
+    Met,
+    /// It may still be done.
+    Open,
+    /// It will not be done.
+    Lost,
+}
+
+impl Stand {
+    fn of(record: &StepRun) -> Self {
+        match record.state {
+            StepState::Succeeded | StepState::Skipped => Self::Met,
+            StepState::NotRun | StepState::Undone | StepState::UndoFailed => Self::Lost,
+            StepState::Failed | StepState::Rejected if record.given_up => Self::Lost,
+            StepState::Failed
+            | StepState::Rejected
+            | StepState::Waiting
+            | StepState::AwaitingApproval
+            | StepState::Running
+            | StepState::Backoff
+            | StepState::InDoubt
+            | StepState::Held
+            | StepState::Undoing
+            | StepState::UndoInDoubt => Self::Open,
+        }
+    }
+}
+
+/// One part of a plan: the main part or `finally`. Places are those of [`Plan::at`], in plan order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Not begun, and everything they need is there.
+    pub ready: BTreeSet<usize>,
+    /// Not begun, and something they need will not be done.
+    pub lost: BTreeSet<usize>,
+    /// Not begun.
+    pub waiting: BTreeSet<usize>,
+    /// Begun and not settled: under way, due again, asked of people, in doubt, held, failed or rejected without a last word.
+    pub unsettled: BTreeSet<usize>,
+    /// Failed or rejected, with or without a last word.
+    pub failed: BTreeSet<usize>,
+    /// Effects that unwinding has to take back, or is taking back.
+    pub standing: BTreeSet<usize>,
+    /// Effects that nobody has confirmed or ruled out, and such as could not be taken back.
+    pub dubious: BTreeSet<usize>,
+}
+
+/// The index of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    shape: Arc<Shape>,
+    stands: Vec<Stand>,
+    /// For each place, how many of its needs are not met.
+    unmet: Vec<u32>,
+    /// For each place, how many of its needs are lost.
+    lost: Vec<u32>,
+    /// The main part.
+    pub main: Part,
+    /// The `finally` part.
+    pub last: Part,
+}
+
+/// What of the index the plan alone decides.
+#[derive(Debug, PartialEq, Eq)]
+struct Shape {
+    main: usize,
+    dependents: Vec<Vec<u32>>,
+    undone_by_unwinding: Vec<bool>,
+}
+
+impl Index {
+    /// The index of a run in which nothing has happened.
+    pub(super) fn new(plan: &Plan) -> Self {
+        let count = plan.steps.len() + plan.finally.len();
+        let mut dependents = vec![Vec::new(); count];
+        let mut unmet = vec![0; count];
+        let mut lost = vec![0; count];
+        for (place, step) in plan.all_steps().enumerate() {
+            for need in &step.needs {
+                unmet[place] += 1;
+                match plan.place(need) {
+                    Some(needed) => dependents[needed].push(u32::try_from(place).unwrap_or(u32::MAX)),
+                    // A need that the plan does not have will never be done.
+                    None => lost[place] += 1,
+                }
+            }
+        }
+        let undone_by_unwinding = plan.all_steps().map(is_undone_by_unwinding).collect();
+        let shape = Arc::new(Shape { main: plan.steps.len(), dependents, undone_by_unwinding });
+        let mut index = Self { shape, stands: vec![Stand::Open; count], unmet, lost, main: Part::default(), last: Part::default() };
+        let fresh = StepRun::default();
+        for place in 0..count {
+            index.sort(place, &fresh);
+        }
+        index
+    }
+
+    /// Takes note of a step's new record.
+    pub(super) fn update(&mut self, place: usize, record: &StepRun) {
+        self.sort(place, record);
+        let (was, is) = (self.stands[place], Stand::of(record));
+        if was == is {
+            return;
+        }
+        self.stands[place] = is;
+        let shape = Arc::clone(&self.shape);
+        for dependent in shape.dependents[place].iter().map(|dependent| *dependent as usize) {
+            let shift = |count: &mut u32, was: bool, is: bool| *count = *count + u32::from(is) - u32::from(was);
+            shift(&mut self.unmet[dependent], was != Stand::Met, is != Stand::Met);
+            shift(&mut self.lost[dependent], was == Stand::Lost, is == Stand::Lost);
+            if self.part(dependent).waiting.contains(&dependent) {
+                self.sort_waiting(dependent);
+            }
+        }
+    }
+
+    fn part(&mut self, place: usize) -> &mut Part {
+        if place < self.shape.main { &mut self.main } else { &mut self.last }
+    }
+
+    fn sort(&mut self, place: usize, record: &StepRun) {
+        let undone_by_unwinding = self.shape.undone_by_unwinding[place];
+        let state = record.state;
+        let part = self.part(place);
+        let put = |set: &mut BTreeSet<usize>, belongs: bool| {
+            if belongs {
+                set.insert(place);
+            } else {
+                set.remove(&place);
+            }
+        };
+        let failed = matches!(state, StepState::Failed | StepState::Rejected);
+        let under_way =
+            matches!(state, StepState::AwaitingApproval | StepState::Running | StepState::Backoff | StepState::InDoubt | StepState::Held);
+        put(&mut part.waiting, state == StepState::Waiting);
+        put(&mut part.unsettled, under_way || (failed && !record.given_up));
+        put(&mut part.failed, failed);
+        put(
+            &mut part.standing,
+            undone_by_unwinding
+                && matches!(state, StepState::Succeeded | StepState::Rejected | StepState::Undoing | StepState::UndoInDoubt),
+        );
+        put(&mut part.dubious, record.doubtful || state == StepState::UndoFailed);
+        if state == StepState::Waiting {
+            self.sort_waiting(place);
+        } else {
+            part.ready.remove(&place);
+            part.lost.remove(&place);
+        }
+    }
+
+    fn sort_waiting(&mut self, place: usize) {
+        let (unmet, lost) = (self.unmet[place], self.lost[place]);
+        let part = self.part(place);
+        if unmet == 0 {
+            part.ready.insert(place);
+        } else {
+            part.ready.remove(&place);
+        }
+        if lost > 0 {
+            part.lost.insert(place);
+        } else {
+            part.lost.remove(&place);
+        }
+    }
+}
+
+/// The needed step that is lost, for one that is in [`Part::lost`].
+pub(crate) fn lost_need<'plan>(run: &super::Run, step: &'plan PlanStep) -> Option<&'plan lifeboat_runbooks::names::StepId> {
+    step.needs.iter().find(|need| run.steps.get(*need).is_none_or(|record| Stand::of(record) == Stand::Lost))
+}
+
+/// Whether unwinding takes this step's effect back.
+fn is_undone_by_unwinding(step: &PlanStep) -> bool {
+    match step.undo {
+        UndoRule::Default => effect_of(step) > Effect::Read,
+        UndoRule::Never => false,
+    }
+}
