@@ -205,7 +205,10 @@ impl Executor {
                 None => std::future::pending().await,
             }
         };
+        // In this order, so that the same answers lead to the same journal: a simulation has to be repeatable. Calls are as many
+        // as the plan has, so that people get their turn.
         tokio::select! {
+            biased;
             Some(ended) = self.tasks.join_next_with_id() => self.ended(ended).await,
             Some(request) = self.requests.recv() => self.asked(request),
             () = timer => Ok(()),

@@ -41,7 +41,7 @@ pub enum Rest {
 }
 
 /// Who acts on a run while it goes on: asked whenever the journal grew, at most one act each time.
-pub type People<'a> = &'a mut (dyn FnMut(&Run) -> Option<(Command, Actor)> + Send);
+pub type People<'a> = &'a mut dyn FnMut(&Run) -> Option<(Command, Actor)>;
 
 /// Nobody acts.
 #[must_use]

@@ -15,7 +15,7 @@ use lifeboat_store::{LogId, MemoryStore, Record, Seq, Store as _};
 use serde_json::json;
 
 use crate::world::plans::{PlanWords, change, look, note, plan, thing};
-use crate::world::stage::{Rest, Stage, nobody, on_stage};
+use crate::world::stage::{Rest, RestWords, Stage, nobody, on_stage};
 use crate::world::{Act, Gate};
 
 /// Every record of every log.

@@ -228,7 +228,7 @@ async fn ending(stage: &Stage, name: &lifeboat_engine::RunId) -> Ending {
     Ending {
         outcome: run.outcome,
         steps: run.steps.iter().map(|(id, step)| (id.to_string(), step.state)).collect(),
-        effects: stage.world.effects().into_iter().filter(|(_, e)| e.times() > 0).map(|(id, e)| (id, (e.times(), e.stands))).collect(),
+        effects: stage.effects().into_iter().filter(|(_, e)| e.times() > 0).map(|(id, e)| (id, (e.times(), e.stands))).collect(),
         locks,
         open: history::open_runs(&stage.memory).await.unwrap().len(),
     }

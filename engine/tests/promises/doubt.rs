@@ -5,7 +5,7 @@ use lifeboat_engine::run::StepState as S;
 use lifeboat_runbooks::plan::OnFailure;
 
 use crate::world::plans::{PlanWords, actor, change, id, look, plan};
-use crate::world::stage::{Rest, Stage, cancel, on_stage, once, resolve};
+use crate::world::stage::{Rest, RestWords, Stage, cancel, on_stage, once, resolve};
 use crate::world::{Act, Gate, Sight};
 
 async fn how_seen(stage: &Stage, run: &lifeboat_engine::RunId) -> Vec<Seen> {
@@ -39,7 +39,7 @@ fn a_lost_request_is_observed_as_not_done_and_tried_again() {
             assert_eq!(rest.outcome(), Outcome::Succeeded, "{act:?}");
             assert_eq!(stage.world.times("a"), 1, "{act:?}");
             assert_eq!(stage.load(&run).await.run.steps[&id("a")].attempts, 2, "{act:?}");
-            assert_eq!(stage.world.effects()["a"].by_attempt.keys().copied().collect::<Vec<_>>(), [2], "{act:?}: by its own intent");
+            assert_eq!(stage.effects()["a"].by_attempt.keys().copied().collect::<Vec<_>>(), [2], "{act:?}: by its own intent");
         });
     }
 }
@@ -171,7 +171,7 @@ fn a_death_during_an_undo_leads_to_the_undo_again_and_to_the_same_end() {
         let name = stage.run_and_kill(steps, 10_000).await;
         assert_eq!(stage.state(&name, "a").await, S::Undoing);
         assert_eq!(stage.resume(&name).await.outcome(), Outcome::Undone);
-        assert_eq!(stage.world.undone(), ["a"]);
+        assert_eq!(stage.undone(), ["a"]);
         assert_eq!(stage.holder("db").await, None);
     });
 }

@@ -15,7 +15,7 @@ use lifeboat_store::{Commit, Digest, LogId, Record, Seq, SledOptions, SledStore,
 use serde_json::json;
 
 use crate::world::plans::{PlanWords, actor, approval, change, id, look, note, plan};
-use crate::world::stage::{Rest, Stage, approve, nobody, on_stage, once, resolve};
+use crate::world::stage::{Rest, RestWords, Stage, approve, nobody, on_stage, once, resolve};
 use crate::world::{Act, Back, Sight};
 
 /// Where the saved folders are, one for each format: `runs_1`, `runs_2`, ...

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::world::Act;
 use crate::world::plans::{Draft, change, id, look, note, plan};
-use crate::world::stage::{nobody, on_stage};
+use crate::world::stage::{RestWords, nobody, on_stage};
 
 /// One entry a line, every kind of event at least once.
 const FORMAT_1: &str = include_str!("../samples/journal-1.jsonl");

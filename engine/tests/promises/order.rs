@@ -6,7 +6,7 @@ use lifeboat_runbooks::plan::OnFailure;
 use serde_json::json;
 
 use crate::world::plans::{PlanWords, approval, change, look, note, plan};
-use crate::world::stage::{Rest, cancel, deny, on_stage, once, resolve};
+use crate::world::stage::{Rest, RestWords, cancel, deny, on_stage, once, resolve};
 use crate::world::{Act, Back, Gate, Sight};
 
 #[test]
@@ -216,7 +216,7 @@ fn undo_takes_effects_back_in_reverse_order_and_nothing_else() {
         ];
         let (run, rest) = stage.run(plan(steps).failing(OnFailure::Undo)).await;
         assert_eq!(rest.outcome(), Outcome::Undone);
-        assert_eq!(stage.world.undone(), ["second", "first"]);
+        assert_eq!(stage.undone(), ["second", "first"]);
         assert!(stage.world.stands("kept"), "a step that says `undo: never` stays");
         assert_eq!(stage.state(&run, "bad").await, S::Failed);
         assert_eq!(stage.state(&run, "first").await, S::Undone);
@@ -262,7 +262,7 @@ fn what_a_step_stands_on_is_not_undone_while_its_own_undo_failed() {
         assert_eq!(rest.outcome(), Outcome::Stuck);
         assert_eq!(stage.state(&run, "fence").await, S::Succeeded);
         assert!(stage.world.stands("fence"));
-        assert_eq!(stage.world.undone(), ["apart"]);
+        assert_eq!(stage.undone(), ["apart"]);
     });
 }
 

@@ -13,7 +13,7 @@ use lifeboat_store::{Fault, FaultyStore};
 use proptest::prelude::*;
 
 use crate::world::plans::{PlanWords, change, look, note, plan};
-use crate::world::stage::{Rest, Stage, cancel, nobody, on_stage};
+use crate::world::stage::{Rest, RestWords, Stage, cancel, nobody, on_stage};
 use crate::world::{Act, Back, Gate, Sight};
 
 #[derive(Clone, Debug)]
@@ -229,7 +229,7 @@ async fn ended(stage: &Stage, name: &lifeboat_engine::RunId, rest: Option<Rest>)
             "{id} is {:?} at the end",
             step.state
         );
-        for (attempt, times) in stage.world.effects().get(id.as_str()).map(|effect| effect.by_attempt.clone()).unwrap_or_default() {
+        for (attempt, times) in stage.effects().get(id.as_str()).map(|effect| effect.by_attempt.clone()).unwrap_or_default() {
             assert!(times <= 1, "attempt {attempt} of {id} acted {times} times");
         }
         if outcome != Outcome::Stuck {

@@ -176,7 +176,7 @@ const PHASES: [RunPhase; 6] =
     [RunPhase::Admitted, RunPhase::Running, RunPhase::Held, RunPhase::Unwinding, RunPhase::Finalising, RunPhase::Ended];
 
 fn dawn() -> Timestamp {
-    crate::world::stage::DAWN.parse().unwrap()
+    Timestamp::from_second(lifeboat_engine::sim::DAWN_SECONDS).unwrap()
 }
 
 fn entry(event: Event) -> Entry {

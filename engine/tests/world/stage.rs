@@ -1,80 +1,35 @@
-//! The stage of a test: one store, one world, one virtual clock, and processes that drive runs on it, die and are followed by others.
+//! The stage of a test: the simulation's, in words that stop a test at the first surprise.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use jiff::{SignedDuration, Timestamp};
-use lifeboat_engine::Clock;
 use lifeboat_engine::admission::{self, AdmissionError, Admitted};
-use lifeboat_engine::clock::Instant;
-use lifeboat_engine::executor::{Driven, Executor, ExecutorError, Handle, Request};
+use lifeboat_engine::executor::{Executor, Handle};
 use lifeboat_engine::history::{self, Loaded};
 use lifeboat_engine::inventory::Inventory;
 use lifeboat_engine::journal::{Actor, Event, Incident, Outcome, Resolution, RunId};
 use lifeboat_engine::ports::Ports;
-use lifeboat_engine::registry::Registry;
 use lifeboat_engine::resume::{self, ResumeError};
-use lifeboat_engine::run::{Run, RunPhase, StepState};
-use lifeboat_engine::secret::LocalSecrets;
+use lifeboat_engine::run::{Run, StepState};
+use lifeboat_engine::sim::{self, EVER, Effect, People, SimClock, World};
 use lifeboat_engine::steering::{Command, SteerError};
 use lifeboat_runbooks::plan::Plan;
 use lifeboat_store::{MemoryStore, OwnerId, Store};
-use tokio::sync::oneshot;
 
-use super::World;
+pub(crate) use lifeboat_engine::sim::{Rest, nobody};
+
 use super::plans::{self, PlanWords, actor, id};
 use super::slow::Slow;
+use super::steps::Says;
 
-/// Virtual time: it moves on by itself whenever every task waits.
-#[derive(Debug)]
-pub(crate) struct SimClock {
-    began: tokio::time::Instant,
+/// How a run ended that is expected to have ended.
+pub(crate) trait RestWords {
+    fn outcome(&self) -> Outcome;
 }
 
-/// When every test begins.
-pub(crate) const DAWN: &str = "2026-03-01T00:00:00Z";
-
-impl SimClock {
-    /// Whether so many seconds went by since the test began.
-    pub(crate) fn instant_is_past(&self, seconds: u64) -> bool {
-        self.began.elapsed() >= Duration::from_secs(seconds)
-    }
-}
-
-#[async_trait]
-impl Clock for SimClock {
-    fn now(&self) -> Timestamp {
-        let dawn: Timestamp = DAWN.parse().unwrap();
-        dawn + SignedDuration::try_from(self.began.elapsed()).unwrap()
-    }
-
-    fn instant(&self) -> Instant {
-        Instant(self.began.elapsed())
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "this is the clock of the tests; its time is virtual")]
-    async fn sleep(&self, length: Duration) {
-        tokio::time::sleep(length).await;
-    }
-}
-
-/// How a process came to rest.
-#[derive(Debug)]
-pub(crate) enum Rest {
-    /// The run ended.
-    Ended(Outcome),
-    /// A person is needed, and nobody of the test came.
-    Held,
-    /// The process stopped over this.
-    Stopped(ExecutorError),
-    /// It was killed.
-    Killed,
-}
-
-impl Rest {
-    pub(crate) fn outcome(&self) -> Outcome {
+impl RestWords for Rest {
+    fn outcome(&self) -> Outcome {
         match self {
             Self::Ended(outcome) => *outcome,
             Self::Stopped(error) => panic!("the process stopped: {error:?}"),
@@ -83,49 +38,31 @@ impl Rest {
     }
 }
 
-/// Who acts on a run while it goes on: looked at every half second, at most one act each time.
-pub(crate) type People<'a> = &'a mut dyn FnMut(&Run) -> Option<(Command, Actor)>;
-
-/// Nobody acts.
-pub(crate) fn nobody(_: &Run) -> Option<(Command, Actor)> {
-    None
-}
-
-/// Longest virtual time of any test: a run that is not at rest by then goes in circles or waits for nothing.
-const EVER: Duration = Duration::from_secs(7 * 24 * 3600);
-
 /// Everything that outlives a process.
 #[derive(Clone, Debug)]
 pub(crate) struct Stage {
+    pub(crate) sim: sim::Stage,
     pub(crate) world: Arc<World>,
     pub(crate) memory: MemoryStore,
     pub(crate) clock: Arc<SimClock>,
     pub(crate) inventory: Arc<Inventory>,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) started: Arc<AtomicU32>,
-    /// Answers to what people asked, in order.
-    pub(crate) answers: Arc<std::sync::Mutex<Vec<Result<(), SteerError>>>>,
 }
 
 /// Plays one test in virtual time, then checks that no law was broken.
 pub(crate) fn on_stage<T>(play: impl AsyncFnOnce(Stage) -> T) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(async {
-        let memory = MemoryStore::new();
-        let stage = Stage {
-            world: World::begin(memory.clone()),
-            memory,
-            clock: Arc::new(SimClock { began: tokio::time::Instant::now() }),
-            inventory: Arc::new(plans::inventory()),
-            registry: Arc::new(plans::registry()),
-            started: Arc::default(),
-            answers: Arc::default(),
-        };
-        let world = Arc::clone(&stage.world);
-        let seen = play(stage).await;
-        assert_eq!(world.broken(), Vec::<String>::new(), "laws were broken");
-        seen
-    })
+    let sim = sim::Stage::new(Arc::new(plans::registry()), Arc::new(plans::inventory()), Arc::new(Says));
+    let clock = sim.clock.clone();
+    let world = Arc::clone(&sim.world);
+    let stage = Stage {
+        world: Arc::clone(&sim.world),
+        memory: sim.memory.clone(),
+        clock: Arc::new(sim.clock.clone()),
+        inventory: Arc::clone(&sim.inventory),
+        sim,
+    };
+    let seen = clock.play(play(stage)).unwrap();
+    assert_eq!(world.broken(), Vec::new(), "laws were broken");
+    seen
 }
 
 impl Stage {
@@ -141,22 +78,17 @@ impl Stage {
 
     /// The parts of a process on a store that may fail.
     pub(crate) fn ports_on(&self, store: Arc<dyn Store>) -> Ports {
-        Ports {
-            store,
-            registry: Arc::clone(&self.registry),
-            inventory: Arc::clone(&self.inventory),
-            secrets: Arc::new(LocalSecrets::new(std::path::Path::new("/nowhere"))),
-            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
-        }
+        Ports { store, inventory: Arc::clone(&self.inventory), ..self.sim.ports(&self.sim.process()) }
     }
 
     /// A process that was never there before.
     pub(crate) fn owner(&self) -> OwnerId {
-        OwnerId(format!("process-{}", self.started.fetch_add(1, Ordering::SeqCst)))
+        self.sim.process().owner.clone()
     }
 
     pub(crate) async fn try_admit(&self, plan: Plan) -> Result<Admitted, AdmissionError> {
-        let chance = self.started.load(Ordering::SeqCst);
+        // Two runs of one second have to have two names.
+        let chance = self.owner().0.bytes().fold(0, |sum: u32, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
         let plan = plan.bound_to(&self.inventory);
         admission::admit(&self.ports(), plan, &self.owner(), actor("sam"), Incident::default(), chance).await
     }
@@ -175,36 +107,11 @@ impl Stage {
 
     /// As [`Stage::drive`], and the process is killed after so long.
     pub(crate) async fn attend(&self, executor: Executor, handle: Handle, people: People<'_>, until: Duration) -> Rest {
-        let driving = executor.drive();
-        tokio::pin!(driving);
-        let ends_at = self.clock.instant().after(until);
-        let mut pause = Duration::from_millis(500);
-        loop {
-            let length = pause.min(ends_at.since(self.clock.instant()));
-            tokio::select! {
-                biased;
-                driven = &mut driving => return rest(driven),
-                () = self.clock.sleep(length) => {}
-            }
-            if self.clock.instant() >= ends_at {
-                assert!(until < EVER, "the run goes in circles or waits for nothing: {:#?}", self.load(&handle.run).await.run.steps);
-                return Rest::Killed;
-            }
-            let run = self.load(&handle.run).await.run;
-            if let Some((command, by)) = people(&run) {
-                let (reply, answer) = oneshot::channel();
-                handle.requests.send(Request::Steer { command, by, reply }).await.unwrap();
-                tokio::select! {
-                    biased;
-                    answer = answer => self.answers.lock().unwrap().extend(answer.ok()),
-                    driven = &mut driving => return rest(driven),
-                }
-            } else if run.phase == RunPhase::Held {
-                handle.requests.send(Request::Detach).await.unwrap();
-            }
-            // Long waits need no watching.
-            pause = (pause * 21 / 20).min(Duration::from_secs(60));
-        }
+        let name = handle.run.clone();
+        let rest = self.sim.attend(&self.sim.process(), executor, handle, people, until).await;
+        let circles = matches!(rest, Rest::Killed) && until >= EVER;
+        assert!(!circles, "the run goes in circles or waits for nothing: {:#?}", self.load(&name).await.run.steps);
+        rest
     }
 
     /// Admits and drives to rest with nobody around.
@@ -267,15 +174,17 @@ impl Stage {
     }
 
     pub(crate) fn answers(&self) -> Vec<Result<(), SteerError>> {
-        self.answers.lock().unwrap().clone()
+        self.sim.answers().clone()
     }
-}
 
-fn rest(driven: Result<Driven, ExecutorError>) -> Rest {
-    match driven {
-        Ok(Driven::Ended(outcome)) => Rest::Ended(outcome),
-        Ok(Driven::Detached) => Rest::Held,
-        Err(error) => Rest::Stopped(error),
+    /// Effects by the name of their step.
+    pub(crate) fn effects(&self) -> BTreeMap<String, Effect> {
+        self.world.effects().into_iter().map(|((_, step), effect)| (step.to_string(), effect)).collect()
+    }
+
+    /// Names of the steps in the order in which their effects were taken back.
+    pub(crate) fn undone(&self) -> Vec<String> {
+        self.world.undone().into_iter().map(|(_, step)| step.to_string()).collect()
     }
 }
 
