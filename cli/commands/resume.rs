@@ -3,7 +3,7 @@
 use lifeboat_engine::history;
 use lifeboat_engine::journal::RunId;
 use lifeboat_engine::ports::Ports;
-use lifeboat_engine::resume::{self, ResumeError};
+use lifeboat_engine::resume::{self, Patience, ResumeError};
 
 use super::drive::{self, Waiting};
 use crate::args::{Global, ResumeArgs};
@@ -22,12 +22,14 @@ pub(crate) async fn run(global: &Global, args: &ResumeArgs) -> Result<Exit, Trou
     let ports = wiring::ports(store, registry, inventory);
     let id = which(&ports, args.run.as_deref()).await?;
     let owner = wiring::owner();
-    let loaded = resume::claim(&ports, &owner, &id).await.map_err(|error| match error {
+    let loaded = resume::claim_when_free(&ports, &owner, &id, Patience::OneLease).await.map_err(|error| match error {
         ResumeError::Ended(_) => Trouble::from_error(Exit::Refused, &error).help(format!("`lifeboat report {id}` tells how it ended")),
         ResumeError::OtherVersion { .. } => {
             Trouble::from_error(Exit::Engine, &error).help("use the lifeboat that admitted the run; its journal was not touched")
         }
         ResumeError::Store(error) => wiring::store_trouble(&error),
+        ResumeError::Driven { .. } => Trouble::from_error(Exit::Refused, &error)
+            .help("it is followed, if it dies, by whoever waits for it; `lifeboat status` tells how far it is"),
         ResumeError::History(_) | ResumeError::Overtaken(_) | ResumeError::Claim { .. } => Trouble::from_error(Exit::Engine, &error),
     })?;
     say(&format!("run {id} is taken over; what was under way is looked at before anything is repeated"));

@@ -23,6 +23,7 @@ pub mod secret;
 pub mod sim;
 pub mod steering;
 pub mod step;
+mod tenure;
 
 pub use clock::Clock;
 pub use context::{ReadContext, StepContext};

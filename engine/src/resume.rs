@@ -1,4 +1,10 @@
 //! Takes over runs whose process is gone: replay, claim, hand to an executor. A plan that this binary cannot run is left untouched.
+//!
+//! Where several machines share the store, nobody can prove a process dead. The successor takes the lease, which it gets only after the
+//! holder's own count of it is over; its claim then closes the journal to the holder; and the executor waits out the time of each call
+//! in doubt before it looks at what became of it ([`crate::executor::Executor::drive`]).
+
+use std::time::Duration;
 
 use crate::admission;
 use crate::history::{self, HistoryError, Loaded, run_log};
@@ -6,8 +12,15 @@ use crate::journal::{Actor, ENTRY_FORMAT, Entry, EntryError, Event, RunId};
 use crate::ports::Ports;
 use crate::run::{IllegalTransition, RunPhase};
 use crate::steering::{self, Command, SteerError};
+use crate::tenure::{Tenure, TenureError};
 use lifeboat_runbooks::plan::Plan;
-use lifeboat_store::{Commit, OwnerId, Record, Seq, StoreError};
+use lifeboat_store::{Commit, OwnerId, Record, Seq, Sharing, StoreError};
+
+/// Pause between two tries to get the lease of a run.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// Claims that are tried again because the process before had a last commit on its way.
+const TRIES: u32 = 5;
 
 /// A run that cannot be taken over. Its journal is untouched.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +46,14 @@ pub enum ResumeError {
     /// Somebody else took it over first.
     #[error("run {0} was taken over by another process")]
     Overtaken(RunId),
+    /// Another process holds its lease: it drives the run, or did so until a moment ago.
+    #[error("run {run} is driven by process {by}")]
+    Driven {
+        /// The run.
+        run: RunId,
+        /// The process.
+        by: String,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -46,11 +67,62 @@ pub enum ResumeError {
     },
 }
 
+/// How long to wait for a run that another process holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as one lease lasts: enough where the holder is dead.
+    OneLease,
+    /// Until it is free: a process that stands by.
+    ForEver,
+}
+
 /// Claims a run for this process. Every call that was under way is in doubt from here on.
 ///
 /// # Errors
 /// As [`ResumeError`] says; nothing is written then.
 pub async fn claim(ports: &Ports, owner: &OwnerId, id: &RunId) -> Result<Loaded, ResumeError> {
+    let tenure = Tenure::begin(ports, owner, id).await.map_err(|error| match error {
+        TenureError::Taken { by } => ResumeError::Driven { run: id.clone(), by },
+        TenureError::Store(error) => ResumeError::Store(error),
+    })?;
+    let mut tries = match ports.store.sharing() {
+        Sharing::Sole => TRIES,
+        Sharing::Shared { .. } => 1,
+    };
+    loop {
+        match claim_now(ports, owner, id).await {
+            Ok(loaded) => return Ok(loaded),
+            // The lease is ours, so this was the last commit of the process before.
+            Err(ResumeError::Overtaken(_)) if tries < TRIES => tries += 1,
+            Err(error) => {
+                tenure.give_back().await;
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// As [`claim`], after waiting for the lease of another process to end.
+///
+/// # Errors
+/// As [`claim`]; [`ResumeError::Driven`] where the holder is still there after the time that `patience` allows.
+pub async fn claim_when_free(ports: &Ports, owner: &OwnerId, id: &RunId, patience: Patience) -> Result<Loaded, ResumeError> {
+    let ends_at = match (patience, ports.store.sharing()) {
+        (Patience::ForEver, _) => None,
+        (Patience::OneLease, Sharing::Sole) => Some(ports.clock.instant()),
+        (Patience::OneLease, Sharing::Shared { lease }) => Some(ports.clock.instant().after(lease * 2)),
+    };
+    loop {
+        match claim(ports, owner, id).await {
+            Err(ResumeError::Driven { .. }) if ends_at.is_none_or(|ends_at| ports.clock.instant() < ends_at) => {
+                ports.clock.sleep(ASK_AGAIN_AFTER).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+async fn claim_now(ports: &Ports, owner: &OwnerId, id: &RunId) -> Result<Loaded, ResumeError> {
     let mut loaded = history::load(ports.store.as_ref(), id).await?;
     if loaded.run.phase == RunPhase::Ended {
         return Err(ResumeError::Ended(id.clone()));
@@ -99,6 +171,14 @@ pub enum RestError {
     /// They cannot be written down.
     #[error(transparent)]
     Entry(#[from] EntryError),
+    /// The run is not at rest: a process on another machine, or another process on this one, drives it.
+    #[error("run {run} is driven by process {by}; ask there")]
+    Driven {
+        /// The run.
+        run: RunId,
+        /// The process.
+        by: String,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -109,6 +189,19 @@ pub enum RestError {
 /// # Errors
 /// As [`RestError`] says.
 pub async fn steer_at_rest(ports: &Ports, owner: &OwnerId, id: &RunId, command: &Command, by: &Actor) -> Result<(), RestError> {
+    // An entry beside a process that drives the run would stop that process. Another name than the one this process drives runs under,
+    // because an owner who takes a lease again loses the earlier one.
+    let desk = OwnerId(format!("{}-desk", owner.0));
+    let tenure = Tenure::begin(ports, &desk, id).await.map_err(|error| match error {
+        TenureError::Taken { by } => RestError::Driven { run: id.clone(), by },
+        TenureError::Store(error) => RestError::Store(error),
+    })?;
+    let steered = write_at_rest(ports, owner, id, command, by).await;
+    tenure.give_back().await;
+    steered
+}
+
+async fn write_at_rest(ports: &Ports, owner: &OwnerId, id: &RunId, command: &Command, by: &Actor) -> Result<(), RestError> {
     let mut loaded = history::load(ports.store.as_ref(), id).await?;
     let events = steering::decide(&loaded.run, command, by, ports)?;
     let held_locks = loaded.run.holds_locks();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{Changes, Commit, Digest, Lease, LogHead, LogId, OwnerId, Page, Record, Seq, Store, StoreError};
+use crate::{Changes, Commit, Digest, Lease, LogHead, LogId, OwnerId, Page, Record, Seq, Sharing, Store, StoreError};
 
 /// What happens to one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +115,10 @@ impl<S: Store> FaultyStore<S> {
 
 #[async_trait]
 impl<S: Store> Store for FaultyStore<S> {
+    fn sharing(&self) -> Sharing {
+        self.inner.sharing()
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
         self.write(self.inner.commit(commit)).await
     }

@@ -224,6 +224,18 @@ pub struct Lease {
     pub token: u64,
 }
 
+/// Who else may write to a store while this process has it open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nobody: opening it proves that the process before is dead, and nobody waits for leases.
+    Sole,
+    /// Others, perhaps on other machines. Whoever acts for a log holds its lease.
+    Shared {
+        /// How long a lease lasts from the moment it is asked for.
+        lease: Duration,
+    },
+}
+
 /// What can go wrong in a store. After any error of a commit but [`StoreError::Conflict`] the outcome is in doubt: reopen and read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -328,6 +340,9 @@ pub enum StoreError {
 /// Append-only logs. One contract suite (`contract.rs`) runs against every implementation.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync {
+    /// Who else may write to it. A store around another one passes this on.
+    fn sharing(&self) -> Sharing;
+
     /// All or nothing. `Ok` means that it survives a power cut.
     ///
     /// # Errors

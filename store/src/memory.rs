@@ -11,13 +11,14 @@ use tokio::sync::watch;
 use crate::chain::{chain_after, chain_start};
 use crate::leases::{BootClock, LeaseClock, LeaseTable};
 use crate::{
-    Changes, Commit, Digest, KEPT_BYTES_MAX, Lease, LogHead, LogId, OwnerId, PAGE_BYTES_MAX, Page, Record, Seq, Store, StoreError,
+    Changes, Commit, Digest, KEPT_BYTES_MAX, Lease, LogHead, LogId, OwnerId, PAGE_BYTES_MAX, Page, Record, Seq, Sharing, Store, StoreError,
 };
 
 /// A store in memory. Clones share their content, so a test can start a second engine on what the first one left.
 #[derive(Clone, Debug)]
 pub struct MemoryStore {
     shared: Arc<Shared>,
+    sharing: Sharing,
 }
 
 #[derive(Debug)]
@@ -63,7 +64,17 @@ impl MemoryStore {
     /// An empty store whose leases follow `clock`.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn LeaseClock>) -> Self {
-        Self { shared: Arc::new(Shared { state: Mutex::default(), changed: watch::Sender::new(0), leases: LeaseTable::new(clock) }) }
+        Self {
+            shared: Arc::new(Shared { state: Mutex::default(), changed: watch::Sender::new(0), leases: LeaseTable::new(clock) }),
+            sharing: Sharing::Sole,
+        }
+    }
+
+    /// The same content as a store that several machines write to: whoever acts for a log holds its lease, which lasts so long.
+    #[must_use]
+    pub fn shared_with_lease(mut self, lease: Duration) -> Self {
+        self.sharing = Sharing::Shared { lease };
+        self
     }
 
     /// Forgets all leases, as happens where the store itself proves that the old process is dead.
@@ -89,6 +100,10 @@ impl State {
 
 #[async_trait]
 impl Store for MemoryStore {
+    fn sharing(&self) -> Sharing {
+        self.sharing
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
         commit.check_limits()?;
         {

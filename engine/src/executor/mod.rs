@@ -13,14 +13,16 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
 
+use crate::clock::Instant;
 use crate::context::Progress;
 use crate::evidence::Evidence;
 use crate::facts::Known;
 use crate::journal::{Actor, Entry, Outcome, RunId};
 use crate::next::{Action, Next, next};
 use crate::ports::Ports;
-use crate::run::{IllegalTransition, Run, RunPhase};
+use crate::run::{IllegalTransition, Run, RunPhase, StepState};
 use crate::steering::{Command, SteerError};
+use crate::tenure::{Standing, Tenure, TenureError};
 use lifeboat_runbooks::names::StepId;
 use lifeboat_store::{OwnerId, Seq, StoreError};
 use perform::{Call, TaskEnd};
@@ -97,6 +99,9 @@ pub enum ExecutorError {
     /// Another process writes this run's journal.
     #[error("run {0} was taken over by another process")]
     Overtaken(RunId),
+    /// The store is shared, and the lease on the run could not be renewed in time: another process may take the run over.
+    #[error("the lease on run {0} could not be renewed in time, so another process may take the run over; nothing more was started")]
+    LeaseLost(RunId),
     /// An event that the tables do not have: our mistake.
     #[error("an event does not follow from the run's state")]
     Illegal(#[from] IllegalTransition),
@@ -125,6 +130,9 @@ pub struct Executor {
     requests: mpsc::Receiver<Request>,
     handle: Handle,
     detaching: bool,
+    standing: Standing,
+    /// Until when what the process before began may still take effect. Steps are looked at and acted on again only after that.
+    unquiet_until: HashMap<StepId, Instant>,
 }
 
 impl std::fmt::Debug for Executor {
@@ -142,6 +150,7 @@ impl Executor {
         let handle = Handle { run: run.id.clone(), requests: sender, notices };
         let known = Known::of(&run);
         let executor = Self {
+            standing: Standing::sole(Arc::clone(&ports.clock)),
             ports,
             owner,
             run,
@@ -156,6 +165,7 @@ impl Executor {
             requests,
             handle: handle.clone(),
             detaching: false,
+            unquiet_until: HashMap::new(),
         };
         (executor, handle)
     }
@@ -163,15 +173,44 @@ impl Executor {
     /// Drives the run until it ends or is detached from.
     ///
     /// # Errors
-    /// Where the journal cannot be written or somebody else writes it. Calls under way are cut off: they are in doubt.
+    /// Where the journal cannot be written or somebody else writes it, and where the lease on the run is lost. Calls under way are cut
+    /// off: they are in doubt.
     pub async fn drive(mut self) -> Result<Driven, ExecutorError> {
+        let tenure = Tenure::begin(&self.ports, &self.owner, &self.run.id).await.map_err(|error| match error {
+            TenureError::Taken { .. } => ExecutorError::Overtaken(self.run.id.clone()),
+            TenureError::Store(error) => ExecutorError::Store(error),
+        })?;
+        self.standing = tenure.standing();
+        self.unquiet_until = self.unquiet();
+        let driven = self.drive_while_it_lasts().await?;
+        tenure.give_back().await;
+        Ok(driven)
+    }
+
+    /// What the process before left in doubt may still be on its way, whatever became of that process: each call takes effect within its
+    /// step's time, counted at the latest from the end of that process's lease, which is over.
+    fn unquiet(&self) -> HashMap<StepId, Instant> {
+        if !self.standing.is_leased() {
+            return HashMap::new();
+        }
+        let now = self.ports.clock.instant();
+        let plan = &self.run.plan;
+        let in_doubt = plan
+            .steps
+            .iter()
+            .chain(&plan.finally)
+            .filter(|step| matches!(self.run.state(&step.id), StepState::InDoubt | StepState::UndoInDoubt));
+        in_doubt.map(|step| (step.id.clone(), now.after(Duration::from_millis(step.timeout_ms)))).collect()
+    }
+
+    async fn drive_while_it_lasts(&mut self) -> Result<Driven, ExecutorError> {
         loop {
             let wake_at = self.settle()?;
             self.flush().await?;
             if let (RunPhase::Ended, Some(outcome)) = (self.run.phase, self.run.outcome) {
                 return Ok(Driven::Ended(outcome));
             }
-            self.launch();
+            self.launch()?;
             if self.detaching && self.busy.is_empty() {
                 return Ok(Driven::Detached);
             }
@@ -212,6 +251,7 @@ impl Executor {
             Some(ended) = self.tasks.join_next_with_id() => self.ended(ended).await,
             Some(request) = self.requests.recv() => self.asked(request),
             () = timer => Ok(()),
+            () = self.standing.over() => Err(ExecutorError::LeaseLost(self.run.id.clone())),
         }
     }
 
@@ -234,13 +274,18 @@ impl Executor {
         Ok(())
     }
 
-    fn launch(&mut self) {
+    /// Nothing starts that does not certainly belong to this process: the commit before may have taken long.
+    fn launch(&mut self) -> Result<(), ExecutorError> {
+        if !self.standing.holds() {
+            return Err(ExecutorError::LeaseLost(self.run.id.clone()));
+        }
         for call in self.calls.drain(..) {
             let step = call.step.clone();
             let kind = call.kind();
             let handle = self.tasks.spawn(perform::perform(call));
             self.of_task.insert(handle.id(), (step, kind));
         }
+        Ok(())
     }
 
     fn follow(&mut self, action: Action) -> Result<(), ExecutorError> {

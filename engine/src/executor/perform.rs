@@ -1,13 +1,16 @@
 //! The calls to steps: each in a task of its own, cut off at its deadline. A call that is cut off after it may have acted is an
 //! unknown outcome, never a failure.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{Executor, Handle};
-use crate::clock::Clock;
+use crate::clock::{Clock, Instant};
 use crate::context::{Progress, ReadContext, RunFacts, StepContext};
 use crate::facts;
 use crate::ports::Ports;
@@ -15,6 +18,7 @@ use crate::registry::{Missing, StepType};
 use crate::retry;
 use crate::run::effect_of;
 use crate::step::{Observation, Readiness, Retryable, StepError};
+use crate::tenure::Standing;
 use lifeboat_runbooks::names::{Effect, StepId};
 use lifeboat_runbooks::plan::{PlanStep, Retry};
 
@@ -56,6 +60,9 @@ pub(crate) struct Call {
     ports: Ports,
     facts: Arc<RunFacts>,
     handle: Handle,
+    standing: Standing,
+    /// What an earlier process began may take effect until then.
+    unquiet_until: Option<Instant>,
 }
 
 /// A call's answer.
@@ -95,6 +102,8 @@ impl Executor {
             ports: self.ports.clone(),
             facts: Arc::new(facts::for_step(&self.run, &self.known, step)),
             handle: self.handle.clone(),
+            standing: self.standing.clone(),
+            unquiet_until: self.unquiet_until.get(&step.id).copied(),
         }
     }
 }
@@ -134,25 +143,54 @@ impl Call {
 
 /// Makes the call.
 pub(crate) async fn perform(call: Call) -> TaskEnd {
+    quieten(&call).await;
     let answer = match call.kind {
         Kind::Prepare => prepare(&call).await,
         Kind::Execute => {
             let cx = call.step_context();
-            let acted = within(&*call.ports.clock, call.timeout, call.step_type.execute(&call.with, &call.intent, &cx)).await;
-            Answer::Executed(
-                acted.unwrap_or_else(|| Err(StepError::unknown(format!("no answer within {}", lifeboat_runbooks::Period(call.timeout))))),
-            )
+            Answer::Executed(acting(&call, call.step_type.execute(&call.with, &call.intent, &cx)).await.unwrap_or_else(Err))
         }
         Kind::Observe => Answer::Observed(look(&call).await),
         Kind::Undo => {
             let cx = call.step_context();
-            let undone = within(&*call.ports.clock, call.timeout, call.step_type.undo(&call.with, &call.intent, &call.done, &cx)).await;
-            Answer::Undone(
-                undone.unwrap_or_else(|| Err(StepError::unknown(format!("no answer within {}", lifeboat_runbooks::Period(call.timeout))))),
-            )
+            Answer::Undone(acting(&call, call.step_type.undo(&call.with, &call.intent, &call.done, &cx)).await.unwrap_or_else(Err))
         }
     };
     TaskEnd { step: call.step, attempt: call.attempt, with: call.with, answer }
+}
+
+/// Waits until nothing that an earlier process began can take effect any more. A look before that could see "not done" too early.
+async fn quieten(call: &Call) {
+    let Some(until) = call.unquiet_until else { return };
+    let clock = &call.ports.clock;
+    let mut left = until.since(clock.instant());
+    if !left.is_zero() {
+        let words = format!("waiting {}: until then what the process before began may still take effect", lifeboat_runbooks::Period(left));
+        call.handle.tell(&call.step, &words);
+    }
+    while !left.is_zero() {
+        clock.sleep(left).await;
+        left = until.since(clock.instant());
+    }
+}
+
+/// Polls a call that acts, until its time is up. In a shared store it gets no further turn once its time or the lease is over by the
+/// clock that goes on during suspend: whoever wakes from a pause must not take the step that was due before it.
+async fn acting<T>(call: &Call, work: impl Future<Output = T>) -> Result<T, StepError> {
+    let clock = Arc::clone(&call.ports.clock);
+    let ends_at = clock.instant().after(call.timeout);
+    let late = || StepError::unknown(format!("no answer within {}", lifeboat_runbooks::Period(call.timeout)));
+    let mut work = pin!(work);
+    let turns = poll_fn(|cx| {
+        if call.standing.is_leased() && clock.instant() >= ends_at {
+            return Poll::Ready(Err(late()));
+        }
+        if !call.standing.holds() {
+            return Poll::Ready(Err(StepError::unknown("the lease on the run ended while it acted")));
+        }
+        work.as_mut().poll(cx).map(Ok)
+    });
+    within(&*call.ports.clock, call.timeout, turns).await.unwrap_or_else(|| Err(late()))
 }
 
 async fn within<T>(clock: &dyn Clock, length: Duration, work: impl Future<Output = T>) -> Option<T> {

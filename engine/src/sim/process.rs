@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use lifeboat_store::{Changes, Commit, Digest, Lease, LogHead, LogId, MemoryStore, OwnerId, Page, Record, Seq, Store, StoreError};
+use lifeboat_store::{Changes, Commit, Digest, Lease, LogHead, LogId, MemoryStore, OwnerId, Page, Record, Seq, Sharing, Store, StoreError};
 
 use super::clock::SimClock;
 use super::world::World;
@@ -274,6 +274,10 @@ impl ProcessStore {
 
 #[async_trait]
 impl Store for ProcessStore {
+    fn sharing(&self) -> Sharing {
+        self.memory.sharing()
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
         self.write(async {
             let size: usize = commit.append.iter().map(|(_, records)| records.len()).sum();

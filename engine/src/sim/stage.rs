@@ -89,6 +89,13 @@ impl Stage {
         }
     }
 
+    /// The same stage with a store that several machines share: whoever drives a run holds its lease, which lasts so long.
+    #[must_use]
+    pub fn shared_with_lease(mut self, lease: Duration) -> Self {
+        self.memory = self.memory.shared_with_lease(lease);
+        self
+    }
+
     /// A process that was never there before.
     #[must_use]
     pub fn process(&self) -> Arc<Process> {

@@ -13,3 +13,4 @@ mod order;
 mod people;
 mod random;
 mod tables;
+mod takeover;

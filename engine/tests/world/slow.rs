@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lifeboat_store::{Changes, Commit, Digest, Lease, LogHead, LogId, MemoryStore, OwnerId, Page, Record, Seq, Store, StoreError};
+use lifeboat_store::{Changes, Commit, Digest, Lease, LogHead, LogId, MemoryStore, OwnerId, Page, Record, Seq, Sharing, Store, StoreError};
 
 /// Every other task goes first before each call, and before a commit as often as it likes.
 #[derive(Clone, Debug)]
@@ -12,6 +12,9 @@ pub(crate) struct Slow(pub(crate) MemoryStore);
 
 #[async_trait]
 impl Store for Slow {
+    fn sharing(&self) -> Sharing {
+        self.0.sharing()
+    }
     async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
         for _ in 0..8 {
             tokio::task::yield_now().await;

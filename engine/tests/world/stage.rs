@@ -50,7 +50,16 @@ pub(crate) struct Stage {
 
 /// Plays one test in virtual time, then checks that no law was broken.
 pub(crate) fn on_stage<T>(play: impl AsyncFnOnce(Stage) -> T) -> T {
+    on_stage_of(sim::Stage::new(Arc::new(plans::registry()), Arc::new(plans::inventory()), Arc::new(Says)), play)
+}
+
+/// As [`on_stage`], with a store that several machines share. Leases last so long.
+pub(crate) fn on_shared_stage<T>(lease: Duration, play: impl AsyncFnOnce(Stage) -> T) -> T {
     let sim = sim::Stage::new(Arc::new(plans::registry()), Arc::new(plans::inventory()), Arc::new(Says));
+    on_stage_of(sim.shared_with_lease(lease), play)
+}
+
+fn on_stage_of<T>(sim: sim::Stage, play: impl AsyncFnOnce(Stage) -> T) -> T {
     let clock = sim.clock.clone();
     let world = Arc::clone(&sim.world);
     let stage = Stage {

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::chain::chain_start;
 use crate::leases::{BootClock, LeaseClock, LeaseTable};
-use crate::{Changes, Commit, Digest, KEPT_BYTES_MAX, Lease, LogHead, LogId, OwnerId, Page, Record, Seq, Store, StoreError};
+use crate::{Changes, Commit, Digest, KEPT_BYTES_MAX, Lease, LogHead, LogId, OwnerId, Page, Record, Seq, Sharing, Store, StoreError};
 
 use committer::{Change, Committer, JOBS_MAX, Job};
 use engine::{Engine, Failure, FailureKind};
@@ -226,6 +226,11 @@ impl Shared {
 
 #[async_trait]
 impl Store for SledStore {
+    fn sharing(&self) -> Sharing {
+        // The folder's lock is gone with the process that had it.
+        Sharing::Sole
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
         commit.check_limits()?;
         self.change(Change::Commit(commit)).await
