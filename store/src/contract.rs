@@ -54,6 +54,8 @@ macro_rules! contract_suite {
             truncating_the_whole_log_and_again_keeps_the_place,
             truncating_past_the_end_or_what_is_gone_is_refused,
             a_removed_name_starts_again_from_place_0,
+            a_restored_log_goes_on_from_its_carry,
+            a_kept_value_is_thrown_away_unless_it_was_kept_just_now,
             one_owner_has_the_lease_until_it_ends,
             a_renewed_lease_lasts_from_the_renewal,
             a_lost_lease_cannot_be_renewed_and_is_released_in_peace,

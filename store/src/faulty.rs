@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{Changes, Commit, Digest, Lease, LogHead, LogId, OwnerId, Page, Record, Seq, Sharing, Store, StoreError};
+use crate::{Changes, Commit, Digest, Forgotten, Lease, LogHead, LogId, OwnerId, Page, Record, Room, Seq, Sharing, Store, StoreError};
 
 /// What happens to one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,10 @@ struct Faults {
     planned: BTreeMap<u64, Fault>,
     /// Why nothing works any more.
     stopped: Option<&'static str>,
+    /// How full the disk claims to be.
+    room: Option<Room>,
+    /// Records read and logs listed so far.
+    reads: u64,
 }
 
 /// Counts the writes (commit, truncate, remove, keep) that pass through, and spoils the chosen ones. Clones share the count.
@@ -60,6 +64,17 @@ impl<S: Store> FaultyStore<S> {
     #[must_use]
     pub fn writes(&self) -> u64 {
         self.faults().writes
+    }
+
+    /// Makes the disk as full as this.
+    pub fn set_room(&self, room: Room) {
+        self.faults().room = Some(room);
+    }
+
+    /// How much was read so far: a record and a listed log count one each.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.faults().reads
     }
 
     /// Whether a planned fault has stopped this store.
@@ -125,12 +140,16 @@ impl<S: Store> Store for FaultyStore<S> {
 
     async fn read(&self, log: &LogId, from: Seq, limit: NonZeroU32) -> Result<Page, StoreError> {
         self.running()?;
-        self.inner.read(log, from, limit).await
+        let page = self.inner.read(log, from, limit).await?;
+        self.faults().reads += page.records.len() as u64;
+        Ok(page)
     }
 
     async fn logs(&self, prefix: &str, after: Option<&LogId>, limit: NonZeroU32) -> Result<Vec<LogHead>, StoreError> {
         self.running()?;
-        self.inner.logs(prefix, after, limit).await
+        let heads = self.inner.logs(prefix, after, limit).await?;
+        self.faults().reads += heads.len() as u64;
+        Ok(heads)
     }
 
     async fn watch(&self, prefix: &str) -> Result<Changes, StoreError> {
@@ -153,6 +172,29 @@ impl<S: Store> Store for FaultyStore<S> {
     async fn kept(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         self.running()?;
         self.inner.kept(digest).await
+    }
+
+    async fn kept_values(&self, after: Option<&Digest>, limit: NonZeroU32) -> Result<Vec<Digest>, StoreError> {
+        self.running()?;
+        self.inner.kept_values(after, limit).await
+    }
+
+    async fn forget(&self, digest: &Digest, grace: Duration) -> Result<Forgotten, StoreError> {
+        self.write(self.inner.forget(digest, grace)).await
+    }
+
+    async fn restore(&self, log: &LogId, first: Seq, chain: Digest, carry: Record) -> Result<(), StoreError> {
+        self.write(self.inner.restore(log, first, chain, carry)).await
+    }
+
+    async fn room(&self) -> Result<Option<Room>, StoreError> {
+        self.running()?;
+        let room = self.faults().room;
+        if room.is_some() { Ok(room) } else { self.inner.room().await }
+    }
+
+    fn notices(&self) -> Vec<String> {
+        self.inner.notices()
     }
 
     async fn lease(&self, log: &LogId, owner: &OwnerId, ttl: Duration) -> Result<Lease, StoreError> {

@@ -5,11 +5,13 @@
 mod chain;
 #[cfg(any(test, feature = "test-support"))]
 pub mod contract;
+pub mod export;
 #[cfg(any(test, feature = "test-support"))]
 mod faulty;
 mod leases;
 mod memory;
 mod sled;
+mod walk;
 
 pub use chain::{chain_after, chain_start};
 #[cfg(any(test, feature = "test-support"))]
@@ -17,6 +19,7 @@ pub use faulty::{Fault, FaultyStore};
 pub use leases::{BootClock, LeaseClock, ManualClock};
 pub use memory::MemoryStore;
 pub use sled::{SledOptions, SledStore, Verified};
+pub use walk::{Problem, Seen, Walk};
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -236,6 +239,32 @@ pub enum Sharing {
     },
 }
 
+/// What became of a kept value that was to be thrown away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    /// It is gone, or was not there.
+    Gone,
+    /// It stays: somebody kept it just now and may be about to name it.
+    KeptJustNow,
+}
+
+/// How much the place that holds a store can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes in use, by whatever.
+    pub used_bytes: u64,
+    /// Bytes in use and free together.
+    pub total_bytes: u64,
+}
+
+impl Room {
+    /// How full it is, in percent, rounded down. An unknown size counts as empty.
+    #[must_use]
+    pub fn used_percent(&self) -> u64 {
+        self.used_bytes.saturating_mul(100).checked_div(self.total_bytes).unwrap_or(0)
+    }
+}
+
 /// What can go wrong in a store. After any error of a commit but [`StoreError::Conflict`] the outcome is in doubt: reopen and read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -326,6 +355,12 @@ pub enum StoreError {
     /// An earlier error left the outcome of a write unknown; this handle acknowledges nothing any more.
     #[error("the store stopped after an earlier error ({0}); open it again to go on")]
     Poisoned(String),
+    /// This kind of store has no such thing.
+    #[error("this kind of store cannot {what}")]
+    Unsupported {
+        /// What was asked of it.
+        what: &'static str,
+    },
     /// Reading or writing failed.
     #[error("{action} failed")]
     Io {
@@ -394,6 +429,49 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`StoreError::NoSuchValue`]; [`StoreError::Damaged`] where the bytes do not have this digest.
     async fn kept(&self, digest: &Digest) -> Result<Vec<u8>, StoreError>;
+
+    /// Digests of kept values behind `after`, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Store::read`]; [`StoreError::Unsupported`] where this kind of store cannot list them.
+    async fn kept_values(&self, after: Option<&Digest>, limit: NonZeroU32) -> Result<Vec<Digest>, StoreError> {
+        let _ = (after, limit);
+        Err(StoreError::Unsupported { what: "list its kept values" })
+    }
+
+    /// Throws a kept value away, unless it was kept within the last `grace`: whoever keeps a value names it a moment later. The caller
+    /// knows that nothing names it.
+    ///
+    /// # Errors
+    /// As [`Store::keep`]; [`StoreError::Unsupported`] where this kind of store cannot throw values away.
+    async fn forget(&self, digest: &Digest, grace: Duration) -> Result<Forgotten, StoreError> {
+        let _ = (digest, grace);
+        Err(StoreError::Unsupported { what: "throw kept values away" })
+    }
+
+    /// Begins a log that was truncated in another store: `carry` takes the place `first`, and `chain` is the hash after it. What
+    /// follows is appended by [`Store::commit`].
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] where the log exists; [`StoreError::Unsupported`] where this kind of store cannot do it; else as
+    /// [`Store::commit`].
+    async fn restore(&self, log: &LogId, first: Seq, chain: Digest, carry: Record) -> Result<(), StoreError> {
+        let _ = (log, first, chain, carry);
+        Err(StoreError::Unsupported { what: "take in a truncated log" })
+    }
+
+    /// How full the place is that holds the store; `None` where that cannot be told.
+    ///
+    /// # Errors
+    /// Where the place cannot be asked.
+    async fn room(&self) -> Result<Option<Room>, StoreError> {
+        Ok(None)
+    }
+
+    /// What a person should know of this store now, one sentence each: for example that its checkpoints cannot be written.
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Takes the lease on a log. Its owner may take it again; the earlier grant is lost then.
     ///

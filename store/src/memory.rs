@@ -1,6 +1,6 @@
 //! The store that keeps everything in memory: what the contract means, in the fewest words. Nothing here survives the process.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use crate::chain::{chain_after, chain_start};
 use crate::leases::{BootClock, LeaseClock, LeaseTable};
 use crate::{
-    Changes, Commit, Digest, KEPT_BYTES_MAX, Lease, LogHead, LogId, OwnerId, PAGE_BYTES_MAX, Page, Record, Seq, Sharing, Store, StoreError,
+    Changes, Commit, Digest, Forgotten, KEPT_BYTES_MAX, Lease, LogHead, LogId, OwnerId, PAGE_BYTES_MAX, Page, Record, Seq, Sharing, Store,
+    StoreError,
 };
 
 /// A store in memory. Clones share their content, so a test can start a second engine on what the first one left.
@@ -26,12 +27,14 @@ struct Shared {
     state: Mutex<State>,
     changed: watch::Sender<u64>,
     leases: LeaseTable,
+    clock: Arc<dyn LeaseClock>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     logs: BTreeMap<LogId, MemoryLog>,
-    kept: HashMap<Digest, Vec<u8>>,
+    /// Each value with when it was last kept.
+    kept: BTreeMap<Digest, (Vec<u8>, Duration)>,
 }
 
 #[derive(Debug)]
@@ -64,10 +67,8 @@ impl MemoryStore {
     /// An empty store whose leases follow `clock`.
     #[must_use]
     pub fn with_clock(clock: Arc<dyn LeaseClock>) -> Self {
-        Self {
-            shared: Arc::new(Shared { state: Mutex::default(), changed: watch::Sender::new(0), leases: LeaseTable::new(clock) }),
-            sharing: Sharing::Sole,
-        }
+        let leases = LeaseTable::new(clock.clone());
+        Self { shared: Arc::new(Shared { state: Mutex::default(), changed: watch::Sender::new(0), leases, clock }), sharing: Sharing::Sole }
     }
 
     /// The same content as a store that several machines write to: whoever acts for a log holds its lease, which lasts so long.
@@ -199,12 +200,42 @@ impl Store for MemoryStore {
             return Err(StoreError::TooLarge { what: "a kept value", bytes: bytes.len(), limit_bytes: KEPT_BYTES_MAX });
         }
         let digest = Digest::of(bytes);
-        self.state().kept.entry(digest).or_insert_with(|| bytes.to_vec());
+        let now = self.shared.clock.now();
+        self.state().kept.entry(digest).or_insert_with(|| (bytes.to_vec(), now)).1 = now;
         Ok(digest)
     }
 
     async fn kept(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
-        self.state().kept.get(digest).cloned().ok_or(StoreError::NoSuchValue(*digest))
+        self.state().kept.get(digest).map(|(bytes, _)| bytes.clone()).ok_or(StoreError::NoSuchValue(*digest))
+    }
+
+    async fn kept_values(&self, after: Option<&Digest>, limit: NonZeroU32) -> Result<Vec<Digest>, StoreError> {
+        let state = self.state();
+        let behind = state.kept.keys().filter(|digest| after.is_none_or(|after| *digest > after));
+        Ok(behind.take(limit.get() as usize).copied().collect())
+    }
+
+    async fn forget(&self, digest: &Digest, grace: Duration) -> Result<Forgotten, StoreError> {
+        let now = self.shared.clock.now();
+        let mut state = self.state();
+        if state.kept.get(digest).is_some_and(|(_, kept_at)| now.saturating_sub(*kept_at) < grace) {
+            return Ok(Forgotten::KeptJustNow);
+        }
+        state.kept.remove(digest);
+        Ok(Forgotten::Gone)
+    }
+
+    async fn restore(&self, log: &LogId, first: Seq, chain: Digest, carry: Record) -> Result<(), StoreError> {
+        Commit::check_record(&carry)?;
+        {
+            let mut state = self.state();
+            if state.logs.contains_key(log) {
+                return Err(StoreError::Conflict { log: log.clone(), expected: Seq(0), found: state.next_of(log) });
+            }
+            state.logs.insert(log.clone(), MemoryLog { first, records: VecDeque::from([(carry, chain)]), chain });
+        }
+        self.announce();
+        Ok(())
     }
 
     async fn lease(&self, log: &LogId, owner: &OwnerId, ttl: Duration) -> Result<Lease, StoreError> {

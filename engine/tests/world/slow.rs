@@ -4,7 +4,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lifeboat_store::{Changes, Commit, Digest, Lease, LogHead, LogId, MemoryStore, OwnerId, Page, Record, Seq, Sharing, Store, StoreError};
+use lifeboat_store::{
+    Changes, Commit, Digest, Forgotten, Lease, LogHead, LogId, MemoryStore, OwnerId, Page, Record, Seq, Sharing, Store, StoreError,
+};
 
 /// Every other task goes first before each call, and before a commit as often as it likes.
 #[derive(Clone, Debug)]
@@ -43,6 +45,15 @@ impl Store for Slow {
     }
     async fn kept(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         self.0.kept(digest).await
+    }
+    async fn kept_values(&self, after: Option<&Digest>, limit: NonZeroU32) -> Result<Vec<Digest>, StoreError> {
+        self.0.kept_values(after, limit).await
+    }
+    async fn forget(&self, digest: &Digest, grace: Duration) -> Result<Forgotten, StoreError> {
+        self.0.forget(digest, grace).await
+    }
+    async fn restore(&self, log: &LogId, first: Seq, chain: Digest, carry: Record) -> Result<(), StoreError> {
+        self.0.restore(log, first, chain, carry).await
     }
     async fn lease(&self, log: &LogId, owner: &OwnerId, ttl: Duration) -> Result<Lease, StoreError> {
         self.0.lease(log, owner, ttl).await

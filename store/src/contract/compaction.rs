@@ -1,7 +1,9 @@
-//! Truncating and removing logs.
+//! Truncating and removing logs, restoring cut ones, and throwing kept values away.
+
+use std::time::Duration;
 
 use super::{Subject, append, head, limit, log, record, texts};
-use crate::{LogHead, Seq, StoreError, chain_after};
+use crate::{Digest, Forgotten, LogHead, Seq, StoreError, chain_after};
 
 /// Earlier places answer `Compacted`, the carry stands at `before - 1`, later records and the chain are as they were.
 pub async fn truncating_leaves_the_carry_and_an_unbroken_chain(subject: &mut dyn Subject) {
@@ -81,4 +83,46 @@ pub async fn a_removed_name_starts_again_from_place_0(subject: &mut dyn Subject)
     let store = subject.open().await;
     assert_eq!(texts(&*store, "run/a").await, ["new"]);
     assert_eq!(texts(&*store, "run/b").await, ["other"]);
+}
+
+/// A log that was cut elsewhere begins with its carry, and goes on with its chain.
+pub async fn a_restored_log_goes_on_from_its_carry(subject: &mut dyn Subject) {
+    let store = subject.open().await;
+    let chain = Digest::of(b"what was before");
+    store.restore(&log("run/a"), Seq(7), chain, record("sum of 0 to 7")).await.expect("restoring");
+    assert_eq!(head(&*store, "run/a").await, Some(LogHead { log: log("run/a"), first: Seq(7), next: Seq(8), chain }));
+    let again = store.restore(&log("run/a"), Seq(9), chain, record("x")).await;
+    assert!(matches!(again, Err(StoreError::Conflict { found: Seq(8), .. })), "{again:?}");
+    store.commit(append("run/a", 8, &["8"])).await.expect("the log goes on");
+    drop(store);
+    let store = subject.open().await;
+    assert_eq!(texts(&*store, "run/a").await, ["sum of 0 to 7", "8"]);
+    assert_eq!(head(&*store, "run/a").await.expect("there").chain, chain_after(&chain, &record("8")));
+    let gone = store.read(&log("run/a"), Seq(6), limit(1)).await;
+    assert!(matches!(gone, Err(StoreError::Compacted { first: Seq(7), .. })), "{gone:?}");
+}
+
+/// Kept values are listed in order and in pages; one that is thrown away is gone, unless it was kept just now, also where it was there before.
+pub async fn a_kept_value_is_thrown_away_unless_it_was_kept_just_now(subject: &mut dyn Subject) {
+    let grace = Duration::from_secs(60);
+    let store = subject.open().await;
+    let mut all = Vec::new();
+    for text in ["one", "two", "three"] {
+        all.push(store.keep(text.as_bytes()).await.expect("keeping"));
+    }
+    all.sort();
+    let page = store.kept_values(None, limit(2)).await.expect("listing");
+    assert_eq!(page, all[..2]);
+    assert_eq!(store.kept_values(page.last(), limit(2)).await.expect("listing"), all[2..]);
+    let one = Digest::of(b"one");
+    assert_eq!(store.forget(&one, grace).await.expect("asking"), Forgotten::KeptJustNow);
+    subject.advance(grace).await;
+    store.keep(b"two").await.expect("keeping again");
+    assert_eq!(store.forget(&Digest::of(b"two"), grace).await.expect("asking"), Forgotten::KeptJustNow);
+    assert_eq!(store.forget(&one, grace).await.expect("throwing away"), Forgotten::Gone);
+    assert_eq!(store.forget(&one, grace).await.expect("throwing away what is gone"), Forgotten::Gone);
+    assert!(matches!(store.kept(&one).await, Err(StoreError::NoSuchValue(_))));
+    assert_eq!(store.kept_values(None, limit(9)).await.expect("listing").len(), 2);
+    assert_eq!(store.keep(b"one").await.expect("keeping it anew"), one);
+    assert_eq!(store.kept(&one).await.expect("it is there again"), b"one");
 }

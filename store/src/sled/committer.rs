@@ -30,6 +30,7 @@ pub(super) enum Change {
     Commit(Commit),
     Truncate { log: LogId, before: Seq, carry: Record },
     Remove { log: LogId },
+    Restore { log: LogId, first: Seq, chain: Digest, carry: Record },
 }
 
 /// Where the outcome of a change goes.
@@ -120,6 +121,7 @@ impl Committer {
             Change::Commit(commit) => self.plan_commit(group, commit),
             Change::Truncate { log, before, carry } => self.plan_truncate(group, &log, before, carry),
             Change::Remove { log } => self.plan_remove(group, log),
+            Change::Restore { log, first, chain, carry } => self.plan_restore(group, log, first, chain, carry),
         });
         group.answers.push((job.answer, planned));
     }
@@ -194,6 +196,17 @@ impl Committer {
             group.heads.insert(log, None);
             group.readers = Readers::KeptOut;
         }
+        Ok(())
+    }
+
+    fn plan_restore(&self, group: &mut Group, log: LogId, first: Seq, chain: Digest, carry: Record) -> Result<(), StoreError> {
+        if let Some(head) = self.head(group, &log) {
+            return Err(StoreError::Conflict { log, expected: Seq(0), found: head.next });
+        }
+        let head = Head { number: LogNumber(self.tip.next_number + group.new_logs), first, next: Seq(first.0 + 1), chain };
+        group.new_logs += 1;
+        group.put(&head, first, Framed { kind: Kind::Carry, chain, record: carry });
+        group.heads.insert(log, Some(head));
         Ok(())
     }
 
@@ -279,7 +292,7 @@ impl Change {
     /// not hold the changes before it in the same group yet.
     fn rewrites(&self) -> bool {
         match self {
-            Self::Commit(_) => false,
+            Self::Commit(_) | Self::Restore { .. } => false,
             Self::Truncate { .. } | Self::Remove { .. } => true,
         }
     }

@@ -15,7 +15,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::StoreError;
+use crate::{Room, StoreError};
 
 use super::layout::Tip;
 
@@ -153,6 +153,13 @@ impl Folder {
         if write_ballast(&path, bytes).is_err() {
             let _ = std::fs::remove_file(&path);
         }
+    }
+
+    /// How full the file system is, as `df` counts it: what is set aside for root is neither used nor free.
+    pub(super) fn room(&self) -> Result<Room, StoreError> {
+        let fs = rustix::fs::statvfs(&self.path).map_err(|error| io_error("asking for the room of", &self.path)(error.into()))?;
+        let used_bytes = fs.f_blocks.saturating_sub(fs.f_bfree).saturating_mul(fs.f_frsize);
+        Ok(Room { used_bytes, total_bytes: used_bytes.saturating_add(fs.f_bavail.saturating_mul(fs.f_frsize)) })
     }
 
     pub(super) fn free_bytes(&self) -> u64 {

@@ -1,26 +1,33 @@
 //! Large values in files named by their digest. Which entry names a value is not known here.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use crate::{Digest, KEPT_BYTES_MAX, StoreError};
+use crate::leases::{BootClock, LeaseClock};
+use crate::{Digest, Forgotten, KEPT_BYTES_MAX, StoreError};
 
 use super::folder::{Folder, io_error, is_disk_full, sync_folder};
 
-/// Digests remembered as durable; past this many the memory starts anew, which costs a sync when a value is kept again.
+/// Digests remembered as durable; past this many only those of the last minutes stay, and keeping another again costs a sync.
 const REMEMBERED_MAX: usize = 65_536;
+
+/// Values kept this recently are never dropped from memory: whoever kept them may not have named them yet.
+const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// `DIR/kept`.
 #[derive(Debug)]
 pub(super) struct Kept {
     folder: Folder,
     path: PathBuf,
-    /// What this process knows to be durable. A file may be there without being so: after kill -9 before its sync.
-    durable: Mutex<HashSet<Digest>>,
+    /// What this process knows to be durable, and when it was last asked to keep it. A file may be there without being durable: after
+    /// kill -9 before its sync.
+    durable: Mutex<HashMap<Digest, Duration>>,
+    clock: Arc<dyn LeaseClock>,
 }
 
 /// Why a value could not be kept.
@@ -45,14 +52,22 @@ impl Kept {
                 std::fs::remove_file(entry.path()).map_err(io_error("removing", &entry.path()))?;
             }
         }
-        Ok(Self { folder: folder.clone(), path, durable: Mutex::default() })
+        Ok(Self { folder: folder.clone(), path, durable: Mutex::default(), clock: Arc::new(BootClock) })
+    }
+
+    /// Times keeping and forgetting by this clock.
+    pub(super) fn timed_by(mut self, clock: Arc<dyn LeaseClock>) -> Self {
+        self.clock = clock;
+        self
     }
 
     /// Keeps one value at a time: two callers with the same value must not share its unfinished file.
     pub(super) fn keep(&self, bytes: &[u8]) -> Result<Digest, KeepError> {
         let digest = Digest::of(bytes);
         let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
-        if durable.contains(&digest) {
+        let now = self.clock.now();
+        if let Some(kept_at) = durable.get_mut(&digest) {
+            *kept_at = now;
             return Ok(digest);
         }
         match self.read(&digest) {
@@ -62,10 +77,29 @@ impl Kept {
             Err(other) => return Err(KeepError::Plain(other)),
         }
         if durable.len() >= REMEMBERED_MAX {
-            durable.clear();
+            durable.retain(|_, kept_at| now.saturating_sub(*kept_at) < REMEMBERED_FOR);
         }
-        durable.insert(digest);
+        durable.insert(digest, now);
         Ok(digest)
+    }
+
+    /// Removes a value that nothing names. The folder has one owner, so what this process did not keep just now is not about to be
+    /// named by anybody.
+    pub(super) fn forget(&self, digest: &Digest, grace: Duration) -> Result<Forgotten, StoreError> {
+        let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
+        if durable.get(digest).is_some_and(|kept_at| now.saturating_sub(*kept_at) < grace) {
+            return Ok(Forgotten::KeptJustNow);
+        }
+        durable.remove(digest);
+        let path = self.path.join(digest.to_string());
+        match std::fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(io_error("removing", &path)(error)),
+        }
+        // A removal that a power cut takes back only leaves a value that nobody names.
+        Ok(Forgotten::Gone)
     }
 
     fn write(&self, digest: &Digest, bytes: &[u8]) -> Result<(), KeepError> {

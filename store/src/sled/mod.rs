@@ -22,7 +22,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::chain::chain_start;
 use crate::leases::{BootClock, LeaseClock, LeaseTable};
-use crate::{Changes, Commit, Digest, KEPT_BYTES_MAX, Lease, LogHead, LogId, OwnerId, Page, Record, Seq, Sharing, Store, StoreError};
+use crate::{
+    Changes, Commit, Digest, Forgotten, KEPT_BYTES_MAX, Lease, LogHead, LogId, OwnerId, Page, Record, Room, Seq, Sharing, Store, StoreError,
+};
 
 use committer::{Change, Committer, JOBS_MAX, Job};
 use engine::{Engine, Failure, FailureKind};
@@ -113,7 +115,7 @@ impl SledStore {
             stopped: OnceLock::new(),
             changed: watch::Sender::new(0),
             leases: LeaseTable::new(options.clock.clone()),
-            kept,
+            kept: kept.timed_by(options.clock.clone()),
             folder,
             _owner: owner,
         });
@@ -286,6 +288,31 @@ impl Store for SledStore {
     async fn kept(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
         let digest = *digest;
         self.blocking(move |shared| shared.kept.read(&digest)).await
+    }
+
+    async fn kept_values(&self, after: Option<&Digest>, limit: NonZeroU32) -> Result<Vec<Digest>, StoreError> {
+        let after = after.copied();
+        self.blocking(move |shared| {
+            let mut digests = shared.kept.digests()?;
+            digests.retain(|digest| after.is_none_or(|after| *digest > after));
+            digests.truncate(limit.get() as usize);
+            Ok(digests)
+        })
+        .await
+    }
+
+    async fn forget(&self, digest: &Digest, grace: Duration) -> Result<Forgotten, StoreError> {
+        let digest = *digest;
+        self.blocking(move |shared| shared.kept.forget(&digest, grace)).await
+    }
+
+    async fn restore(&self, log: &LogId, first: Seq, chain: Digest, carry: Record) -> Result<(), StoreError> {
+        Commit::check_record(&carry)?;
+        self.change(Change::Restore { log: log.clone(), first, chain, carry }).await
+    }
+
+    async fn room(&self) -> Result<Option<Room>, StoreError> {
+        self.blocking(|shared| shared.folder.room().map(Some)).await
     }
 
     async fn lease(&self, log: &LogId, owner: &OwnerId, ttl: Duration) -> Result<Lease, StoreError> {
