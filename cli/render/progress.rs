@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lifeboat_engine::StepId;
+use lifeboat_engine::census::Found;
 use lifeboat_engine::clock::Clock;
 use lifeboat_engine::journal::{Entry, Event};
 use lifeboat_engine::run::{Run, RunPhase, StepState};
@@ -225,6 +226,10 @@ impl Progress {
         let said = match (step, &entry.event) {
             (_, Event::RunEnded { outcome, why }) => format!("run {}: {why}", super::runs::outcome_word(*outcome)),
             (_, Event::RunHeld { why }) => format!("run held: {why}"),
+            (_, Event::PeersListed { moment, listings }) => {
+                let things = listings.iter().map(|listing| if let Found::Things(things) = &listing.found { things.len() } else { 0 });
+                format!("{} things listed {}", things.sum::<usize>(), moment.words())
+            }
             (Some(step), _) => {
                 let record = self.run.steps.get(step)?;
                 let why = record

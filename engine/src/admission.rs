@@ -112,6 +112,7 @@ pub async fn admit(
             by: by.clone(),
             locks: locks.clone(),
             incident: incident.clone(),
+            predicted: None,
         };
         let entry = Entry { format: ENTRY_FORMAT, at: ports.clock.now(), owner: owner.0.clone(), event };
         let log = history::run_log(&id)?;

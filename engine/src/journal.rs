@@ -7,8 +7,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::census::{Listing, Moment};
 use crate::evidence::Evidence;
 use crate::measure::Measure;
+use crate::predict::Predicted;
 use lifeboat_runbooks::names::{Effect, StepId};
 
 /// Version of the stored form of an entry.
@@ -134,6 +136,11 @@ pub enum Turn {
     DeadlinePassed,
     /// A drill puts everything back.
     DrillEnded,
+    /// A live run needs what this run has locked.
+    Preempted {
+        /// The live run.
+        by: RunId,
+    },
 }
 
 /// What unwinding does with effects that stand.
@@ -195,6 +202,16 @@ pub enum Event {
         locks: Vec<Lock>,
         /// What was known of the incident.
         incident: Incident,
+        /// How long it was expected to take, from the timings of earlier runs; absent where none were known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        predicted: Option<Box<Predicted>>,
+    },
+    /// A drill listed what there is on the resources that it may change, as their peers answered.
+    PeersListed {
+        /// When.
+        moment: Moment,
+        /// One for each resource and each type of step that may change it.
+        listings: Vec<Listing>,
     },
     /// A new process took the run over.
     RunClaimed {
@@ -426,6 +443,7 @@ impl Event {
             | Self::UndoSucceeded { step }
             | Self::UndoFailed { step, .. } => Some(step),
             Self::RunAdmitted { .. }
+            | Self::PeersListed { .. }
             | Self::RunClaimed { .. }
             | Self::CancelRequested { .. }
             | Self::RunHeld { .. }
@@ -444,6 +462,7 @@ impl Event {
             Self::RunAdmitted { plan, .. } => Some(plan),
             Self::StepSucceeded { output: Output::Kept { digest, .. }, .. } => Some(digest),
             Self::StepSucceeded { output: Output::Inline(_), .. }
+            | Self::PeersListed { .. }
             | Self::RunClaimed { .. }
             | Self::StepStarted { .. }
             | Self::StepRefused { .. }

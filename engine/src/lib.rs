@@ -3,8 +3,10 @@
 
 pub mod admission;
 pub mod approval;
+pub mod census;
 pub mod clock;
 pub mod context;
+pub mod drill;
 pub mod evidence;
 pub mod executor;
 pub mod facts;
@@ -14,6 +16,7 @@ pub mod journal;
 pub mod measure;
 pub mod next;
 pub mod ports;
+pub mod predict;
 pub mod preflight;
 pub mod registry;
 pub mod resume;

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::census::Moment;
+use crate::drill;
 use crate::facts;
 use crate::journal::{Back, Outcome, Turn};
 use crate::run::index::{Part, lost_need};
@@ -43,6 +45,11 @@ pub enum Action {
         step: StepId,
         /// Why.
         why: String,
+    },
+    /// Ask the peers what there is on the resources of a drill.
+    List {
+        /// Before its first step, or after all is put back.
+        moment: Moment,
     },
     /// Take its effect back.
     Undo {
@@ -102,15 +109,18 @@ pub fn next(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
 
 fn forward(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
     let mut next = Next::default();
-    if let Some(unwind) = turn(run, now, &mut next) {
-        next.actions.push(unwind);
+    if let Some(first) = turn(run, now, &mut next).or_else(|| drill::beginning(run)) {
+        next.actions.push(first);
         return next;
     }
     let moves = steps(run, &run.index().main, now, busy, &mut next);
     match (moves, run.phase) {
         (Moves::Going, RunPhase::Held) => next.actions.insert(0, Action::Release),
-        (Moves::Going, _) | (Moves::Person(_), RunPhase::Held) => {}
+        (Moves::Going, _) => {}
+        (Moves::Person(_), _) if drill::turns_back_alone(run) => next.actions.push(drill::over()),
+        (Moves::Person(_), RunPhase::Held) => {}
         (Moves::Person(why), _) => next.actions.push(Action::Hold { why }),
+        (Moves::Over, _) if run.is_drill() => next.actions.push(drill::over()),
         (Moves::Over, _) => next.actions.push(Action::Finalise),
     }
     next
@@ -242,7 +252,11 @@ fn back(run: &Run, busy: &BTreeSet<StepId>) -> Next {
             continue;
         }
         match run.state(&step.id) {
-            StepState::Waiting | StepState::AwaitingApproval | StepState::Backoff | StepState::Held => {
+            StepState::Held => {
+                let why = run.steps.get(&step.id).and_then(|record| record.why.as_deref()).unwrap_or("a person was needed");
+                next.actions.push(Action::CallOff { step: step.id.clone(), why: format!("{why}; then the run turned back") });
+            }
+            StepState::Waiting | StepState::AwaitingApproval | StepState::Backoff => {
                 next.actions.push(Action::CallOff { step: step.id.clone(), why: "the run turned back".into() });
             }
             StepState::InDoubt => next.actions.push(Action::Observe { step: step.id.clone() }),
@@ -289,10 +303,10 @@ fn finalise(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
     match steps(run, &run.index().last, now, busy, &mut next) {
         Moves::Going => {}
         // Finally steps have nobody to wait for: what is not done is left behind, and the run is stuck.
-        Moves::Person(_) | Moves::Over => {
+        Moves::Person(_) | Moves::Over => next.actions.push(drill::ending(run).unwrap_or_else(|| {
             let (outcome, why) = verdict(run);
-            next.actions.push(Action::End { outcome, why });
-        }
+            Action::End { outcome, why }
+        })),
     }
     next
 }
@@ -326,6 +340,9 @@ fn verdict(run: &Run) -> (Outcome, String) {
     if !bad_end.is_empty() {
         return (Outcome::Stuck, format!("the final step {} is not done", bad_end.join(", ")));
     }
+    if let (true, Some((turn, Back::Undo))) = (run.is_drill(), &run.turn) {
+        return drill::verdict(run, turn);
+    }
     let undone = named(&|_, record| record.state == StepState::Undone);
     match &run.turn {
         Some((turn, Back::Undo)) => (
@@ -336,7 +353,9 @@ fn verdict(run: &Run) -> (Outcome, String) {
                 if undone.is_empty() { "nothing had to be undone".to_owned() } else { format!("undone: {}", undone.join(", ")) }
             ),
         ),
-        Some((Turn::Cancelled, Back::Keep)) => (Outcome::Cancelled, "a person cancelled; what was done stays".into()),
+        Some((turn @ (Turn::Cancelled | Turn::Preempted { .. }), Back::Keep)) => {
+            (Outcome::Cancelled, format!("{}; what was done stays", turn_words(turn)))
+        }
         Some((turn, Back::Keep)) => (Outcome::Failed, format!("{}; what was done stays", turn_words(turn))),
         None => {
             let bad: Vec<String> = run
@@ -361,6 +380,7 @@ fn turn_words(turn: &Turn) -> String {
         Turn::StepFailed { step } => format!("step {step} failed"),
         Turn::DeadlinePassed => "the run's deadline passed".into(),
         Turn::DrillEnded => "the drill is over".into(),
+        Turn::Preempted { by } => format!("it made way for run {by}"),
     }
 }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::census::Census;
 use crate::context::{ReadContext, StepContext};
 use crate::inventory::{Resource, ResourceKind};
 use crate::measure::Measure;
@@ -39,6 +40,8 @@ pub trait StepType: fmt::Debug + Send + Sync {
     async fn execute(&self, with: &Value, intent: &Value, cx: &StepContext) -> Result<Value, StepError>;
     /// [`Step::observe`].
     async fn observe(&self, with: &Value, intent: &Value, cx: &ReadContext) -> Result<Observation<Value>, StepError>;
+    /// [`Step::census`].
+    async fn census(&self, resource: &str, cx: &ReadContext) -> Result<Census, StepError>;
     /// [`Step::undo`].
     async fn undo(&self, with: &Value, intent: &Value, done: &Value, cx: &StepContext) -> Result<(), StepError>;
 }
@@ -130,6 +133,10 @@ impl<S: Step> StepType for Typed<S> {
             Observation::Foreign { evidence } => Observation::Foreign { evidence },
             Observation::Unknown { why } => Observation::Unknown { why },
         })
+    }
+
+    async fn census(&self, resource: &str, cx: &ReadContext) -> Result<Census, StepError> {
+        S::census(resource, cx).await
     }
 
     async fn undo(&self, with: &Value, intent: &Value, done: &Value, cx: &StepContext) -> Result<(), StepError> {
@@ -278,6 +285,9 @@ impl StepType for Missing {
         Err(self.error())
     }
     async fn observe(&self, _: &Value, _: &Value, _: &ReadContext) -> Result<Observation<Value>, StepError> {
+        Err(self.error())
+    }
+    async fn census(&self, _: &str, _: &ReadContext) -> Result<Census, StepError> {
         Err(self.error())
     }
     async fn undo(&self, _: &Value, _: &Value, _: &Value, _: &StepContext) -> Result<(), StepError> {

@@ -6,6 +6,7 @@ use std::future::Future;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::census::Census;
 use crate::context::{ReadContext, StepContext};
 use crate::evidence::Evidence;
 use crate::measure::Measure;
@@ -50,6 +51,12 @@ pub trait Step: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync + 'stat
     /// Asks the world what became of this intent. Writes nothing anywhere.
     fn observe(&self, intent: &Self::Intent, cx: &ReadContext)
     -> impl Future<Output = Result<Observation<Self::Output>, StepError>> + Send;
+
+    /// What exists on this resource of all that steps of this type could make, change or remove there, as its peers answer. A drill
+    /// asks before its first step and after its last, and what differs is left behind. Writes nothing anywhere.
+    fn census(_resource: &str, _cx: &ReadContext) -> impl Future<Output = Result<Census, StepError>> + Send {
+        async { Ok(Census::Unlisted) }
+    }
 
     /// Takes the effect back. Must bear being repeated.
     fn undo(&self, _intent: &Self::Intent, _done: Self::Output, _cx: &StepContext) -> impl Future<Output = Result<(), StepError>> + Send {

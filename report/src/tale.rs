@@ -126,6 +126,7 @@ impl Tale {
             by: someone("alice"),
             locks: vec![Lock { resource: "orders-db".to_owned(), effect: Effect::Destroy }],
             incident: Incident { outage_began: None, detected_at: Some(ms(at - 1000)), declared_at: Some(ms(at)) },
+            predicted: None,
         };
         let mut tale = Self { plan, entries: Vec::new(), owner: "first".to_owned(), now: at };
         tale.push(admitted);

@@ -2,6 +2,7 @@
 //! the calls themselves in `perform`, the commits in `record`.
 
 mod begin;
+mod list;
 mod perform;
 mod react;
 mod record;
@@ -17,7 +18,7 @@ use crate::clock::Instant;
 use crate::context::Progress;
 use crate::evidence::Evidence;
 use crate::facts::Known;
-use crate::journal::{Actor, Entry, Outcome, RunId};
+use crate::journal::{Actor, Entry, Event, Outcome, RunId};
 use crate::next::{Action, Next, next};
 use crate::ports::Ports;
 use crate::run::{IllegalTransition, Run, RunPhase, StepState};
@@ -127,6 +128,8 @@ pub struct Executor {
     busy: BTreeSet<StepId>,
     tasks: JoinSet<TaskEnd>,
     of_task: HashMap<Id, (StepId, perform::Kind)>,
+    /// What a drill asks of its peers, while the answers are awaited.
+    listing: JoinSet<Event>,
     requests: mpsc::Receiver<Request>,
     handle: Handle,
     detaching: bool,
@@ -162,6 +165,7 @@ impl Executor {
             busy: BTreeSet::new(),
             tasks: JoinSet::new(),
             of_task: HashMap::new(),
+            listing: JoinSet::new(),
             requests,
             handle: handle.clone(),
             detaching: false,
@@ -249,6 +253,7 @@ impl Executor {
         tokio::select! {
             biased;
             Some(ended) = self.tasks.join_next_with_id() => self.ended(ended).await,
+            Some(listed) = self.listing.join_next() => self.listed(listed),
             Some(request) = self.requests.recv() => self.asked(request),
             () = timer => Ok(()),
             () = self.standing.over() => Err(ExecutorError::LeaseLost(self.run.id.clone())),
@@ -289,13 +294,16 @@ impl Executor {
     }
 
     fn follow(&mut self, action: Action) -> Result<(), ExecutorError> {
-        use crate::journal::Event;
         match action {
             Action::Begin { step } => self.begin(&step),
             Action::Observe { step } => match self.moved(&step) {
                 Some(why) => self.record(Event::StepHeld { step, why, evidence: Evidence::none() }),
                 None => self.call(&step, perform::Kind::Observe),
             },
+            Action::List { moment } => {
+                self.list(moment);
+                Ok(())
+            }
             Action::Adopt { step } => self.call(&step, perform::Kind::Execute),
             Action::Expire { step } => self.record(Event::ApprovalExpired { step }),
             Action::CallOff { step, why } => self.call_off(step, why),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::tables::{PhaseChange, StepChange, phase_after, step_after};
 use super::{Ask, Run, RunPhase, StepRun, StepState, crosses};
+use crate::census::Moment;
 use crate::context::{Approval, Proof};
 use crate::journal::{Entry, Event, Outcome, Output, Resolution, RunId, Seen};
 use jiff::Timestamp;
@@ -54,12 +55,23 @@ impl Run {
             return Err(IllegalTransition::Misplaced("the run has ended".into()));
         }
         match &entry.event {
-            Event::RunAdmitted { run, binding, by, locks, incident, .. } => {
+            Event::RunAdmitted { run, binding, by, locks, incident, predicted, .. } => {
+                self.predicted.clone_from(predicted);
                 self.check_admission(run, binding)?;
                 self.locks.clone_from(locks);
                 self.started_by = Some(by.clone());
                 self.admitted_at = Some(at);
                 self.incident = incident.clone();
+            }
+            Event::PeersListed { moment, listings } => {
+                let listed = match moment {
+                    Moment::Before => &mut self.listed_before,
+                    Moment::After => &mut self.listed_after,
+                };
+                if listed.is_some() {
+                    return Err(IllegalTransition::Misplaced(format!("the peers were listed twice {}", moment.words())));
+                }
+                *listed = Some(listings.clone());
             }
             Event::RunClaimed { .. } => self.claim(at)?,
             Event::StepStarted { step, attempt, with, intent, .. } => {
@@ -203,6 +215,26 @@ impl Run {
         let record = self.step_mut(step)?;
         let state = record.state;
         record.state = step_after(state, change).ok_or_else(|| IllegalTransition::Step { step: step.clone(), state, change })?;
+        if waits_for_person(state) {
+            record.waited_ms += record.changed_at.map_or(0, |since| millis_between(since, at));
+        }
+        match record.state {
+            StepState::Succeeded => record.succeeded_at = Some(at),
+            StepState::Rejected => record.was_rejected = true,
+            StepState::Waiting
+            | StepState::AwaitingApproval
+            | StepState::Running
+            | StepState::Backoff
+            | StepState::InDoubt
+            | StepState::Held
+            | StepState::Failed
+            | StepState::Skipped
+            | StepState::NotRun
+            | StepState::Undoing
+            | StepState::Undone
+            | StepState::UndoFailed
+            | StepState::UndoInDoubt => {}
+        }
         record.changed_at = Some(at);
         Ok(record)
     }
@@ -296,4 +328,27 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// Whether a step in this state stands still until a person acts.
+fn waits_for_person(state: StepState) -> bool {
+    match state {
+        StepState::AwaitingApproval | StepState::Held | StepState::Failed | StepState::Rejected => true,
+        StepState::Waiting
+        | StepState::Running
+        | StepState::Backoff
+        | StepState::InDoubt
+        | StepState::Succeeded
+        | StepState::Skipped
+        | StepState::NotRun
+        | StepState::Undoing
+        | StepState::Undone
+        | StepState::UndoFailed
+        | StepState::UndoInDoubt => false,
+    }
+}
+
+/// Whole milliseconds from one instant to a later one; 0 where the clock went back meanwhile.
+fn millis_between(from: Timestamp, to: Timestamp) -> u64 {
+    u64::try_from(to.duration_since(from).as_millis()).unwrap_or(0)
 }

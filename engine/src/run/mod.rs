@@ -12,9 +12,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::census::Listing;
 use crate::context::{Approval, Proof};
 use crate::journal::{Actor, Back, Incident, Lock, Outcome, Output, RunId, Turn};
 use crate::measure::Measure;
+use crate::predict::Predicted;
 use lifeboat_runbooks::names::{Effect, StepId};
 use lifeboat_runbooks::plan::{OnFailure, Plan, PlanStep, Return};
 
@@ -187,6 +189,12 @@ pub struct StepRun {
     pub ask: Option<Ask>,
     /// Answers that count.
     pub approvals: Vec<Approval>,
+    /// Whether an assertion over its outputs was ever false.
+    pub was_rejected: bool,
+    /// Time that it waited for a person, in milliseconds: asked, held, or failed until somebody decided.
+    pub waited_ms: u64,
+    /// When its effect was known to be there; kept when it is taken back.
+    pub succeeded_at: Option<Timestamp>,
     /// First attempt or question.
     pub started_at: Option<Timestamp>,
     /// Last change of state.
@@ -222,6 +230,12 @@ pub struct Run {
     pub no_return: Option<StepId>,
     /// Why it turned back, and what happens with effects.
     pub turn: Option<(Turn, Back)>,
+    /// What a drill found before it began.
+    pub listed_before: Option<Vec<Listing>>,
+    /// What a drill found once everything was put back.
+    pub listed_after: Option<Vec<Listing>>,
+    /// How long it was expected to take.
+    pub predicted: Option<Box<Predicted>>,
     /// A person asked to stop.
     pub cancelled_by: Option<Actor>,
     /// How often a new process took it over.
@@ -254,6 +268,9 @@ impl Run {
             incident: Incident::default(),
             no_return: None,
             turn: None,
+            listed_before: None,
+            listed_after: None,
+            predicted: None,
             cancelled_by: None,
             claims: 0,
             locks_released: false,
@@ -286,22 +303,40 @@ impl Run {
         self.steps.get(step).map_or(StepState::Waiting, |step| step.state)
     }
 
+    /// Whether it is a drill.
+    #[must_use]
+    pub fn is_drill(&self) -> bool {
+        self.plan.mode == DRILL
+    }
+
     /// Whether undo and abort are still open: the point of no return is not crossed, or does not count because this is a drill.
     #[must_use]
     pub fn can_turn_back(&self) -> bool {
-        self.no_return.is_none() || self.plan.mode == DRILL
+        self.no_return.is_none() || self.is_drill()
     }
 
-    /// What the end of the whole run by a person or its deadline leads to now.
+    /// What the end of the whole run by a person or its deadline leads to now. A drill always puts everything back.
     #[must_use]
     pub fn run_rule(&self) -> OnFailure {
-        if self.can_turn_back() { self.plan.on_failure } else { OnFailure::Hold }
+        if self.is_drill() {
+            OnFailure::Undo
+        } else if self.can_turn_back() {
+            self.plan.on_failure
+        } else {
+            OnFailure::Hold
+        }
     }
 
-    /// What a failure of this step leads to now. Once the run cannot turn back a person decides.
+    /// What a failure of this step leads to now. Once the run cannot turn back a person decides; a drill turns back by itself, unless
+    /// the step itself says `on_failure: hold`.
     #[must_use]
     pub fn failure_rule(&self, step: &PlanStep) -> OnFailure {
-        if self.can_turn_back() { step.on_failure.unwrap_or(self.plan.on_failure) } else { OnFailure::Hold }
+        match (self.is_drill(), step.on_failure) {
+            (true, Some(OnFailure::Hold)) => OnFailure::Hold,
+            (true, Some(OnFailure::Undo | OnFailure::Abort) | None) => OnFailure::Undo,
+            (false, rule) if self.can_turn_back() => rule.unwrap_or(self.plan.on_failure),
+            (false, _) => OnFailure::Hold,
+        }
     }
 
     /// Whether the run has its locks.

@@ -39,7 +39,7 @@ mod world;
 
 pub use clock::{DAWN_SECONDS, EVER, SimClock, Stalled};
 pub use process::{Fault, Point, Process};
-pub use script::{Act, Back, Gate, Script, Sight, Turns};
+pub use script::{Act, Back, Count, Gate, Script, Sight, Turns};
 pub use stage::{People, Rest, Stage, nobody};
 pub use steps::{HALF, Outputs};
 pub use trace::Trace;

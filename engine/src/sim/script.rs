@@ -88,6 +88,21 @@ pub enum Back {
     Panic,
 }
 
+/// What one census answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// What is so.
+    Truth,
+    /// This type cannot tell.
+    Unlisted,
+    /// The peers cannot be reached.
+    Error,
+    /// The step's code panics.
+    Panic,
+    /// No answer.
+    Hang,
+}
+
 /// Answers in order, then always the last word.
 #[derive(Clone, Debug)]
 pub struct Turns<T> {

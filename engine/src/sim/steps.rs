@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::process::{Point, Process, Then};
-use super::script::{Act, Back, Gate, Sight};
+use super::script::{Act, Back, Count, Gate, Sight};
 use super::world::{Whose, World};
+use crate::census::{Census, Thing};
 use crate::context::{ReadContext, StepContext};
 use crate::evidence::Evidence;
 use crate::measure::Measure;
@@ -81,6 +82,7 @@ impl Simulated {
         for touch in self.real.examine(with).map(|examined| examined.touches).unwrap_or_default() {
             if touch.effect > Effect::Read {
                 self.world.check_lock(cx, &touch.resource).await;
+                self.world.is_at(&whose(cx), &touch.resource);
             }
         }
     }
@@ -251,6 +253,20 @@ impl StepType for Simulated {
             Sight::Panic => std::panic::resume_unwind(Box::new("the step's code fails")),
             Sight::Hang => std::future::pending().await,
         })
+    }
+
+    async fn census(&self, resource: &str, cx: &ReadContext) -> Result<Census, StepError> {
+        let _under = self.world.enter("census", cx).await;
+        cx.sleep(HALF).await;
+        match self.world.next_count() {
+            Count::Truth => {
+                Ok(Census::Listed(self.world.things(resource).into_iter().map(|(name, state)| Thing { name, state }).collect()))
+            }
+            Count::Unlisted => Ok(Census::Unlisted),
+            Count::Error => Err(StepError::not_done("the peers are out of reach")),
+            Count::Panic => std::panic::resume_unwind(Box::new("the step's code fails")),
+            Count::Hang => std::future::pending().await,
+        }
     }
 
     async fn undo(&self, with: &Value, _: &Value, _: &Value, cx: &StepContext) -> Result<(), StepError> {

@@ -1,11 +1,11 @@
 //! The simulated world: it keeps the effects of steps, counts them, answers as its script says, and notes every broken law.
 //! It knows the truth that the engine can only ask for. Step types that reach it are in `steps`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::script::{Act, Back, Gate, Script, Sight};
+use super::script::{Act, Back, Count, Gate, Script, Sight, Turns};
 use super::trace::Trace;
 use crate::ReadContext;
 use crate::clock::Instant;
@@ -66,8 +66,13 @@ pub struct Broken {
     pub words: String,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
+    censuses: Turns<Count>,
+    /// On which resources an effect is.
+    places: BTreeMap<Whose, BTreeSet<String>>,
+    /// What there is on resources beside the effects of steps, and how it stands.
+    things: BTreeMap<String, BTreeMap<String, String>>,
     scripts: BTreeMap<String, Script>,
     effects: BTreeMap<Whose, Effect>,
     calls: Vec<CallMade>,
@@ -88,7 +93,18 @@ impl World {
     /// A fresh world. It checks the laws against what is durable in `store`.
     #[must_use]
     pub fn new(store: MemoryStore) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::default(), store })
+        let inner = Inner {
+            censuses: Turns::always(Count::Truth),
+            places: BTreeMap::new(),
+            things: BTreeMap::new(),
+            scripts: BTreeMap::new(),
+            effects: BTreeMap::new(),
+            calls: Vec::new(),
+            undone: Vec::new(),
+            broken: Vec::new(),
+            trace: Trace::default(),
+        };
+        Arc::new(Self { inner: Mutex::new(inner), store })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -141,6 +157,18 @@ impl World {
         self
     }
 
+    /// The next censuses of any type; after them every one tells the truth.
+    pub fn counts(&self, counts: &[Count]) -> &Self {
+        self.inner().censuses.first = counts.iter().copied().collect();
+        self
+    }
+
+    /// Something that no undo takes back stands so on a resource from now on.
+    pub fn put(&self, resource: &str, thing: &str, state: &str) -> &Self {
+        self.inner().things.entry(resource.to_owned()).or_default().insert(thing.to_owned(), state.to_owned());
+        self
+    }
+
     /// Every undo.
     pub fn always_back(&self, step: &str, back: Back) -> &Self {
         self.script(step, |script| script.backs.then = back);
@@ -161,6 +189,28 @@ impl World {
 
     pub(super) fn next_back(&self, step: &str) -> Back {
         self.script(step, |script| script.backs.next())
+    }
+
+    pub(super) fn next_count(&self) -> Count {
+        self.inner().censuses.next()
+    }
+
+    /// The effect of this step is on this resource, if it comes about.
+    pub(super) fn is_at(&self, whose: &Whose, resource: &str) {
+        self.inner().places.entry(whose.clone()).or_default().insert(resource.to_owned());
+    }
+
+    /// What there is on a resource: name and state.
+    #[must_use]
+    pub fn things(&self, resource: &str) -> BTreeMap<String, String> {
+        let inner = self.inner();
+        let mut things = inner.things.get(resource).cloned().unwrap_or_default();
+        for (whose, effect) in &inner.effects {
+            if effect.stands && inner.places.get(whose).is_some_and(|places| places.contains(resource)) {
+                things.insert(format!("effect of {} by {}", whose.1, whose.0), "there".into());
+            }
+        }
+        things
     }
 
     /// How often the effect of this step came about, in all runs.

@@ -152,8 +152,10 @@ fn a_drill_does_not_touch_what_is_not_open_to_drills() {
         // The plan is built by hand: whoever planned it did not look.
         let steps = plan([look("seen").on("db"), change("open").on("web"), change("closed").on("db").after(&["open"])]);
         let (name, rest) = stage.run(steps.mode("drill")).await;
-        assert!(matches!(rest, Rest::Held));
-        assert_eq!(stage.state(&name, "closed").await, S::Held);
+        assert_eq!(rest.outcome(), Outcome::Failed);
+        assert_eq!(stage.state(&name, "closed").await, S::NotRun);
+        let why = stage.load(&name).await.run.why.unwrap();
+        assert!(why.contains("does not open db to drills"), "{why}");
         assert_eq!((stage.world.times("open"), stage.world.times("closed")), (1, 0));
         assert_eq!(stage.state(&name, "seen").await, S::Succeeded, "looking is allowed");
         assert_eq!(stage.world.calls("prepare", "closed"), 0);
@@ -167,7 +169,7 @@ fn a_resource_closed_to_drills_meanwhile_stops_the_drill() {
         let later = with_inventory(&stage, |inventory| {
             inventory.resources.insert("web".into(), thing("10.0.0.3", DrillRule::Deny));
         });
-        assert!(matches!(later.drive(later.ports(), admitted.run, admitted.next, &mut nobody).await, Rest::Held));
+        assert_eq!(later.drive(later.ports(), admitted.run, admitted.next, &mut nobody).await.outcome(), Outcome::Failed);
         assert_eq!(stage.world.times("a"), 0);
     });
 }

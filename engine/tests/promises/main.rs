@@ -7,6 +7,7 @@ mod world;
 mod admission;
 mod crash;
 mod doubt;
+mod drills;
 mod golden;
 mod journal;
 mod order;

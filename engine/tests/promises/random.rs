@@ -8,6 +8,7 @@ use lifeboat_engine::history;
 use lifeboat_engine::journal::Outcome;
 use lifeboat_engine::resume::{self, ResumeError};
 use lifeboat_engine::run::{Run, RunPhase, StepState};
+use lifeboat_engine::sim;
 use lifeboat_runbooks::plan::{OnFailure, Plan};
 use lifeboat_store::{Fault, FaultyStore};
 use proptest::prelude::*;
@@ -239,10 +240,13 @@ async fn ended(stage: &Stage, name: &lifeboat_engine::RunId, rest: Option<Rest>)
             assert_eq!(stage.world.stands(id.as_str()), said, "{id} is {:?} in a run that {outcome:?}", step.state);
         }
     }
-    let whole =
-        run.plan.steps.iter().chain(&run.plan.finally).all(|step| matches!(run.state(&step.id), StepState::Succeeded | StepState::Skipped));
+    let done = |state| matches!(state, StepState::Succeeded | StepState::Skipped) || (run.is_drill() && state == StepState::Undone);
+    let whole = run.plan.steps.iter().chain(&run.plan.finally).all(|step| done(run.state(&step.id)));
     if outcome == Outcome::Succeeded {
         assert!(whole, "it succeeded without being done: {run:#?}");
+        let main = |name: &str| run.plan.steps.iter().any(|step| step.id.as_str() == name);
+        let stands = |((_, name), effect): (&sim::Whose, &sim::Effect)| main(name.as_str()) && effect.stands;
+        assert!(!run.is_drill() || !stage.world.effects().iter().any(stands), "a drill succeeded and left something: {run:#?}");
     }
 }
 

@@ -198,6 +198,7 @@ fn standing(state: S, phase: RunPhase) -> Run {
         by: actor("sam"),
         locks: Vec::new(),
         incident: lifeboat_engine::journal::Incident::default(),
+        predicted: None,
     };
     run.apply(&entry(admission)).unwrap();
     run.phase = phase;
@@ -370,6 +371,7 @@ fn an_admission_of_another_run_or_plan_is_not_taken() {
         by: actor("sam"),
         locks: Vec::new(),
         incident: lifeboat_engine::journal::Incident::default(),
+        predicted: None,
     };
     assert!(other.apply(&entry(admission.clone())).is_err());
     let mut again = run;

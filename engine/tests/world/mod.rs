@@ -7,4 +7,4 @@ pub(crate) mod slow;
 pub(crate) mod stage;
 pub(crate) mod steps;
 
-pub(crate) use lifeboat_engine::sim::{Act, Back, Gate, Sight, World};
+pub(crate) use lifeboat_engine::sim::{Act, Back, Count, Gate, Sight, World};

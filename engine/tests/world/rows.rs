@@ -76,6 +76,7 @@ fn step_change(event: &Event, id: &lifeboat_engine::StepId, was: StepState, is: 
         Event::UndoFailed { step, .. } => (step, C::UndoFailed),
         Event::RunClaimed { .. } => return was.is_open().then_some(C::Claimed),
         Event::RunAdmitted { .. }
+        | Event::PeersListed { .. }
         | Event::CancelRequested { .. }
         | Event::RunHeld { .. }
         | Event::RunReleased
@@ -98,6 +99,7 @@ fn phase_change(event: &Event) -> Option<PhaseChange> {
         Event::FinalisingStarted => Some(PhaseChange::Finalising),
         Event::RunEnded { .. } => Some(PhaseChange::Ended),
         Event::RunAdmitted { .. }
+        | Event::PeersListed { .. }
         | Event::RunClaimed { .. }
         | Event::StepNotRun { .. }
         | Event::StepSucceeded { .. }

@@ -196,6 +196,7 @@ impl History {
             Event::StepSkipped { .. }
             | Event::StepInProgress { .. }
             | Event::StepRejected { .. }
+            | Event::PeersListed { .. }
             | Event::RunHeld { .. }
             | Event::RunReleased
             | Event::UnwindingStarted { .. }
