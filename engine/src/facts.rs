@@ -1,19 +1,13 @@
-//! What expressions and steps may know of a run, taken from its state. Pure.
+//! What step types may know of a run, taken from its state. Pure. What expressions see is in `sight`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 use crate::context::{History, Proof, RunFacts, StepRecord};
 use crate::run::{Run, StepRun};
-use lifeboat_runbooks::expr::{self, Scope, StepFacts};
+use crate::sight::Sight;
 use lifeboat_runbooks::names::StepId;
 use lifeboat_runbooks::plan::{Plan, PlanStep};
-
-/// Every step's state and outputs, for expressions. Outputs of a step that is not done are absent.
-#[must_use]
-pub fn for_expressions(run: &Run) -> BTreeMap<StepId, StepFacts> {
-    run.steps.iter().map(|(id, record)| (id.clone(), StepFacts { state: record.state.word(), outputs: record.value.clone() })).collect()
-}
 
 /// The steps that this one needs, directly or through others. A `finally` step comes after every step of the main part.
 #[must_use]
@@ -117,8 +111,7 @@ pub fn for_step(run: &Run, known: &Known, step: &PlanStep) -> RunFacts {
 #[must_use]
 pub fn before_a_run(plan: &Plan, step: &PlanStep) -> RunFacts {
     let ancestors = ancestors(plan, step);
-    let none = BTreeMap::new();
-    let scope = Scope { mode: &plan.mode, inputs: &plan.inputs, steps: &none };
+    let sight = Sight::before(plan);
     let steps = ancestors
         .iter()
         .filter_map(|id| {
@@ -127,7 +120,7 @@ pub fn before_a_run(plan: &Plan, step: &PlanStep) -> RunFacts {
                 step_type: planned.step_type.clone(),
                 state: crate::run::StepState::Waiting,
                 // What an ancestor is going to act on is known now, unless it follows from what other steps find.
-                with: expr::fill(&planned.with, &scope).ok(),
+                with: sight.fill(planned, &planned.with).ok(),
                 intent: None,
                 output: None,
                 proof: Proof::None,

@@ -23,6 +23,7 @@ pub mod resume;
 pub mod retry;
 pub mod run;
 pub mod secret;
+pub mod sight;
 pub mod sim;
 pub mod steering;
 pub mod step;

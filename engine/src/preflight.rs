@@ -13,11 +13,10 @@ use crate::evidence::Evidence;
 use crate::facts;
 use crate::journal::RunId;
 use crate::ports::Ports;
+use crate::sight::Sight;
 use crate::step::{Readiness, Step, StepError};
-use lifeboat_runbooks::expr::{self, Scope};
 use lifeboat_runbooks::names::StepId;
 use lifeboat_runbooks::plan::{Plan, PlanStep};
-use std::collections::BTreeMap;
 
 /// How one step stands before the run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -54,6 +53,11 @@ pub async fn preflight(plan: &Plan, ports: &Ports) -> Vec<StepReadiness> {
     let mut answers: Vec<Option<StepReadiness>> = vec![None; all.len()];
     let mut tasks: JoinSet<(usize, StepReadiness)> = JoinSet::new();
     for (place, step) in all.iter().enumerate() {
+        if step.inner.is_some() {
+            // It asks nobody: what it answers follows from the steps before it.
+            answers[place] = Some(StepReadiness { step: step.id.clone(), answer: Answer::Ready, evidence: Evidence::none() });
+            continue;
+        }
         if tasks.len() >= AT_ONCE
             && let Some(Ok((done, answer))) = tasks.join_next().await
         {
@@ -85,9 +89,7 @@ fn filled(plan: &Plan, step: &PlanStep) -> Result<Value, Answer> {
     if step.step_type == ApprovalStep::TYPE {
         return Err(Answer::Later("the answer of people".into()));
     }
-    let none = BTreeMap::new();
-    let scope = Scope { mode: &plan.mode, inputs: &plan.inputs, steps: &none };
-    expr::fill(&step.with, &scope).map_err(|_| Answer::Later("outputs of earlier steps".into()))
+    Sight::before(plan).fill(step, &step.with).map_err(|_| Answer::Later("outputs of earlier steps".into()))
 }
 
 async fn ask(step: &PlanStep, with: &Value, ports: &Ports, facts: Arc<crate::context::RunFacts>) -> StepReadiness {

@@ -13,7 +13,7 @@ use crate::ports::Ports;
 use crate::run::{IllegalTransition, RunPhase};
 use crate::steering::{self, Command, SteerError};
 use crate::tenure::{Tenure, TenureError};
-use lifeboat_runbooks::plan::Plan;
+use lifeboat_runbooks::plan::{INNER_VERSION, Plan};
 use lifeboat_store::{Commit, OwnerId, Record, Seq, Sharing, StoreError};
 
 /// Pause between two tries to get the lease of a run.
@@ -146,7 +146,10 @@ async fn claim_now(ports: &Ports, owner: &OwnerId, id: &RunId) -> Result<Loaded,
 /// A binary runs a step type's version N and N-1.
 fn versions(ports: &Ports, run: &RunId, plan: &Plan) -> Result<(), ResumeError> {
     for step in plan.steps.iter().chain(&plan.finally) {
-        let known = ports.registry.step(&step.step_type).map(|known| known.info().version);
+        let known = match step.inner {
+            Some(_) => Some(INNER_VERSION),
+            None => ports.registry.step(&step.step_type).map(|known| known.info().version),
+        };
         let fits = known.is_some_and(|known| step.version == known || step.version.checked_add(1) == Some(known));
         if !fits {
             let known = known.map_or("no such step type".to_owned(), |known| format!("{known} and {}", known.saturating_sub(1)));

@@ -7,8 +7,10 @@ use crate::approval::ApprovalStep;
 use crate::journal::{Actor, Event, Outcome, Resolution};
 use crate::ports::Ports;
 use crate::run::{Run, RunPhase, StepState};
+use crate::sight::fits_list;
 use crate::step::Step as _;
 use lifeboat_runbooks::names::StepId;
+use lifeboat_runbooks::plan::{Inner, PlanStep};
 
 /// Longest comment, in bytes.
 pub const COMMENT_BYTES_MAX: usize = 4096;
@@ -184,9 +186,26 @@ fn resolve(run: &Run, step: &StepId, resolution: &Resolution, comment: &str, by:
         return Err(SteerError::NotNow(format!("run {} is {}; nothing of it is tried again", run.id, run.phase.word())));
     }
     if let (Resolution::Done { outputs }, Some(planned)) = (resolution, run.plan.step(step)) {
-        check_outputs(&planned.step_type, outputs, ports)?;
+        match &planned.inner {
+            Some(inner) => check_inner(planned, inner, outputs)?,
+            None => check_outputs(&planned.step_type, outputs, ports)?,
+        }
     }
     Ok(vec![Event::StepResolved { step: step.clone(), resolution: resolution.clone(), by: by.clone(), comment: comment.to_owned() }])
+}
+
+/// What a person says that an inner step answered must be what later steps read.
+fn check_inner(step: &PlanStep, inner: &Inner, outputs: &Value) -> Result<(), SteerError> {
+    let missing = match inner {
+        Inner::List { max, .. } => return fits_list(step, *max, outputs).map_err(SteerError::Unfit),
+        Inner::Items if outputs.is_array() => return Ok(()),
+        Inner::Items => return Err(SteerError::Unfit(format!("the outputs of {} are a list; skip it, or retry", step.id))),
+        Inner::Outputs { outputs: wanted, .. } => wanted.keys().find(|name| outputs.get(name.as_str()).is_none_or(Value::is_null)),
+    };
+    match missing {
+        None => Ok(()),
+        Some(name) => Err(SteerError::Unfit(format!("the child run {} gives `{name}`: say it with --output {name}=value", step.id))),
+    }
 }
 
 fn check_outputs(step_type: &str, outputs: &Value, ports: &Ports) -> Result<(), SteerError> {

@@ -37,6 +37,8 @@ pub(crate) fn step(name: &str, step_type: &str, needs: &[&str], effect: Option<(
         touches: effect.map(|(resource, effect)| Touch { resource: resource.to_owned(), effect }).into_iter().collect(),
         preview: format!("would do {name}"),
         line: 1,
+        scope: None,
+        inner: None,
     }
 }
 
@@ -75,6 +77,7 @@ pub(crate) fn plan(mode: &str, steps: Vec<PlanStep>) -> Plan {
         deadline_ms: None,
         steps,
         finally: Vec::new(),
+        scopes: Vec::new(),
         resources: BTreeMap::new(),
         structure: "5".repeat(64),
         binding: "b".repeat(64),

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::duration::Period;
-use crate::names::StepId;
+use crate::names::{StepId, is_step_name};
 use crate::plan::{Objectives, OnFailure, Retry, Return, UndoRule};
 use crate::render::line_of;
 use crate::runbook::{
@@ -279,7 +279,7 @@ impl Reader<'_> {
     fn step(&mut self, node: &Node) -> Step {
         let head = node.entries().first().map_or(node.span, |entry| entry.key_span);
         let name = spanned(node.get("id")).unwrap_or(Spanned { value: String::new(), span: head });
-        let id = StepId::new(&name.value).ok();
+        let id = StepId::new(&name.value).ok().filter(|id| is_step_name(id.as_str()));
         if id.is_none() && !name.value.is_empty() {
             // The schema's pattern would only say that it does not match.
             self.problems.retain(|problem| problem.code != codes::BAD_FORM || problem.span != name.span);
@@ -449,5 +449,5 @@ fn suggested_id(name: &str) -> Option<String> {
         .chars()
         .map(|letter| if letter == '-' || letter == ' ' || letter == '.' { '_' } else { letter })
         .collect();
-    StepId::new(&better).ok().map(|id| id.as_str().to_owned())
+    is_step_name(&better).then_some(better)
 }

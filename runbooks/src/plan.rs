@@ -11,7 +11,7 @@ use crate::catalog::Touch;
 use crate::names::StepId;
 
 /// Version of the stored form.
-pub const PLAN_FORMAT: u16 = 1;
+pub const PLAN_FORMAT: u16 = 2;
 
 /// Most steps of an expanded plan.
 pub const PLAN_STEPS_MAX: usize = 100_000;
@@ -42,6 +42,9 @@ pub struct Plan {
     pub steps: Vec<PlanStep>,
     /// Steps that run once when the run is about to end, in the same kind of order.
     pub finally: Vec<PlanStep>,
+    /// What names mean inside child runs and items of a `for_each`: each around those after it that name it as their parent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<PlanScope>,
     /// The resources gripped, by name, with what pins them.
     pub resources: BTreeMap<String, Value>,
     /// Digest of the canonical structure: steps, expressions and step versions. 64 hexadecimal digits.
@@ -163,9 +166,126 @@ pub struct PlanStep {
     pub preview: String,
     /// Line in the runbook, counted from 1, for messages.
     pub line: u32,
+    /// The scope in which its expressions are read, by its place in [`Plan::scopes`]; none at the outermost level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<usize>,
+    /// Where it has no step type because the engine does it without any call: what that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inner: Option<Inner>,
+}
+
+/// Version of the inner steps, kept in plans as that of a step type is.
+pub const INNER_VERSION: u16 = 1;
+
+/// The word that stands for a step type where a step lists or gathers the items of a `for_each`.
+pub const FOR_EACH: &str = "for_each";
+
+/// The step type of child runs.
+pub const RUNBOOK: &str = "runbook";
+
+/// What the engine does by itself: it follows from journaled facts alone, so it needs no intent and can be done again after a crash.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Inner {
+    /// Answers the list of a `for_each` that only the run knows. The output is the list.
+    List {
+        /// A value with expressions.
+        list: Value,
+        /// Most items: so many were planned. A longer list holds the step.
+        max: u32,
+    },
+    /// Gathers the outputs of the items that are done, in order: those of the steps it needs. The output is a list.
+    Items,
+    /// Ends a child run: answers its `outputs`. The output is a mapping.
+    Outputs {
+        /// The child's scope.
+        scope: usize,
+        /// The values, with expressions.
+        outputs: BTreeMap<String, Value>,
+    },
+}
+
+/// What names mean inside a part of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanScope {
+    /// The step that ends it: `move_orders` for a child run, `copy[3]` for an item.
+    pub id: StepId,
+    /// The scope around it, which stands before it; none at the outermost level.
+    pub parent: Option<usize>,
+    /// What it is.
+    pub kind: ScopeKind,
+}
+
+/// Kinds of scope.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScopeKind {
+    /// A child run: `steps`, `inputs` and `mode` are its own.
+    Child(Child),
+    /// An item of a `for_each`: adds `item` and `index`.
+    Item(Item),
+}
+
+/// A child run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Child {
+    /// Name of the runbook.
+    pub runbook: String,
+    /// Its mode.
+    pub mode: String,
+    /// Expression, read in the scope around it; where it is false every step of the child is skipped.
+    #[serde(rename = "if", default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+    /// Every input, defaults filled in.
+    pub inputs: BTreeMap<String, ChildInput>,
+}
+
+/// An input of a child run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChildInput {
+    /// Known when planned.
+    Known(Value),
+    /// A value with expressions, answered in the scope around the child when it is needed: what they read has ended by then and
+    /// never changes.
+    Filled(Value),
+}
+
+/// An item of a `for_each`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Item {
+    /// The step that gathers all items.
+    pub of: StepId,
+    /// Its place in the list, from 0.
+    pub index: u32,
+    /// Most items of this list under way at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<u32>,
+    /// What it is.
+    pub value: ItemValue,
+}
+
+/// The value of an item.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ItemValue {
+    /// Known when planned.
+    Known(Value),
+    /// That of the list which this step answers. Where the list is shorter there is no item, and its steps are skipped.
+    Of(StepId),
 }
 
 impl Plan {
+    /// A step's scope and those around it, the innermost first.
+    pub fn scopes_of(&self, step: &PlanStep) -> impl Iterator<Item = (usize, &PlanScope)> {
+        let at = |index: usize| self.scopes.get(index).map(|scope| (index, scope));
+        // A parent stands before its scope: what is read from a store cannot lead in a circle.
+        std::iter::successors(step.scope.and_then(at), move |(index, scope)| scope.parent.filter(|parent| parent < index).and_then(at))
+    }
+
     /// A step of the main part or of `finally`.
     #[must_use]
     pub fn step(&self, id: &StepId) -> Option<&PlanStep> {

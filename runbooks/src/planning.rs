@@ -21,6 +21,9 @@ use crate::runbook::{DRILL, Input, InputType, Runbook, Step};
 use crate::shape::{Kind, Shape, sample};
 use crate::suggest;
 
+/// Version of what the structure digest is taken of. It stays when the stored form of a plan changes: what was drilled stays drilled.
+const STRUCTURE_FORMAT: u16 = 1;
+
 /// What a person asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlanRequest {
@@ -186,7 +189,7 @@ impl Planner<'_> {
         let identity = |name: &String| Some((name.clone(), resources.resource(name)?.identity));
         let used: BTreeMap<String, Value> = planner.used.iter().filter_map(identity).collect();
         let structure = digest::of(&json!({
-            "format": PLAN_FORMAT, "steps": structure[0], "finally": structure[1], "on_failure": runbook.on_failure, "deadline_ms": runbook.deadline_ms,
+            "format": STRUCTURE_FORMAT, "steps": structure[0], "finally": structure[1], "on_failure": runbook.on_failure, "deadline_ms": runbook.deadline_ms,
         }));
         let binding = digest::of(&json!({ "structure": structure, "resources": used, "mode": mode, "inputs": inputs }));
         Some(Plan {
@@ -201,6 +204,7 @@ impl Planner<'_> {
             deadline_ms: runbook.deadline_ms,
             steps,
             finally,
+            scopes: Vec::new(),
             resources: used,
             structure,
             binding,
@@ -258,6 +262,8 @@ impl Planner<'_> {
             touches,
             preview: examined.preview,
             line: step.line,
+            scope: None,
+            inner: None,
         };
         Some((planned, structure))
     }
@@ -367,7 +373,7 @@ impl Planner<'_> {
     }
 
     fn scope<'s>(&'s self, steps: &'s BTreeMap<StepId, expr::StepFacts>) -> Scope<'s> {
-        Scope { mode: self.mode, inputs: self.inputs, steps }
+        Scope::new(self.mode, self.inputs, steps)
     }
 
     /// Every expression that reads inputs and mode only gets its answer; the others a sample of what is wanted there.

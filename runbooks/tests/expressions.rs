@@ -389,7 +389,7 @@ fn is_overflow(why: &str) -> bool {
 }
 
 fn answers(expression: &str, place: Place, world: &World) -> Result<(), String> {
-    let scope = Scope { mode: world.mode, inputs: &world.inputs, steps: &world.steps };
+    let scope = Scope::new(world.mode, &world.inputs, &world.steps);
     let answer = match place {
         Place::If => is_true(expression, &scope).map(|_| ()),
         Place::Show | Place::ShowInFailover | Place::Finally => fill(&json!(format!("${{{{ {expression} }}}}")), &scope).map(|_| ()),

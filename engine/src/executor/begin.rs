@@ -8,17 +8,17 @@ use std::task::{Context, Poll, Waker};
 use serde_json::Value;
 
 use super::perform::{Call, Kind};
+use super::record::INLINE_BYTES_MAX;
 use super::{Executor, ExecutorError};
 use crate::approval::ApprovalStep;
 use crate::context::ReadContext;
 use crate::evidence::Evidence;
-use crate::facts;
-use crate::journal::Event;
+use crate::journal::{Event, Output, Seen};
 use crate::next::millis;
 use crate::run::{DRILL, effect_of};
-use crate::step::{Readiness, Step};
+use crate::sight::Sight;
+use crate::step::{Readiness, Step, StepError};
 use lifeboat_runbooks::catalog::{DrillPolicy, Resources};
-use lifeboat_runbooks::expr::{self, Scope};
 use lifeboat_runbooks::names::{Effect, StepId};
 use lifeboat_runbooks::plan::PlanStep;
 use lifeboat_store::Digest;
@@ -40,17 +40,24 @@ impl Executor {
         match self.judge(step) {
             Begin::Skip(why) => self.record(Event::StepSkipped { step: id.clone(), why }),
             Begin::Refuse(why) => self.record(Event::StepRefused { step: id.clone(), why, evidence: Evidence::none() }),
+            Begin::Go(_) if step.inner.is_some() => self.compute(step),
             Begin::Go(with) if step.step_type == ApprovalStep::TYPE => self.ask(step, &with),
             Begin::Go(with) => self.prepare(step, with),
         }
     }
 
     fn judge(&self, step: &PlanStep) -> Begin {
-        let steps = facts::for_expressions(&self.run);
-        let scope = Scope { mode: &self.run.plan.mode, inputs: &self.run.plan.inputs, steps: &steps };
+        let sight = Sight::of(&self.run);
         let begun = self.run.steps.get(&step.id).is_some_and(|record| record.attempts > 0 || record.ask.is_some());
+        if !begun {
+            match sight.left_out(step) {
+                Ok(None) => {}
+                Ok(Some(why)) => return Begin::Skip(why),
+                Err(error) => return Begin::Refuse(error.to_string()),
+            }
+        }
         if let (Some(condition), false) = (&step.condition, begun) {
-            match expr::is_true(condition, &scope) {
+            match sight.is_true(step, condition) {
                 Ok(true) => {}
                 Ok(false) => return Begin::Skip(format!("`{condition}` is false")),
                 Err(error) => return Begin::Refuse(error.to_string()),
@@ -59,7 +66,7 @@ impl Executor {
         if let Some(why) = self.forbidden(step) {
             return Begin::Refuse(why);
         }
-        match expr::fill(&step.with, &scope) {
+        match sight.fill(step, &step.with) {
             Ok(with) if with.to_string().len() > WITH_BYTES_MAX => Begin::Refuse(format!(
                 "its parameters have more than {WITH_BYTES_MAX} bytes once filled; read less of what earlier steps gave"
             )),
@@ -129,6 +136,33 @@ impl Executor {
         Ok(())
     }
 
+    /// Answers an inner step. It acts on nothing, so a small answer is journaled together with its beginning.
+    fn compute(&mut self, step: &PlanStep) -> Result<(), ExecutorError> {
+        let Some(inner) = &step.inner else { return Ok(()) };
+        let value = match Sight::of(&self.run).inner(step, inner) {
+            Ok(value) => value,
+            Err(why) => return self.record(Event::StepRefused { step: step.id.clone(), why, evidence: Evidence::none() }),
+        };
+        let attempt = self.run.steps.get(&step.id).map_or(1, |record| record.attempts + 1);
+        let with = Value::Object(serde_json::Map::new());
+        self.record(Event::StepStarted { step: step.id.clone(), attempt, with, intent: Value::Null, evidence: Evidence::none() })?;
+        if value.to_string().len() > INLINE_BYTES_MAX {
+            return self.give(step, value);
+        }
+        let output = Output::Inline(value);
+        self.record(Event::StepSucceeded { step: step.id.clone(), output, measures: Vec::new(), seen: Seen::Executed })?;
+        self.assert_outputs(step)
+    }
+
+    /// Puts an answer that is known in line behind the next commit.
+    fn give(&mut self, step: &PlanStep, value: Value) -> Result<(), ExecutorError> {
+        let mut call = self.new_call(step, Kind::Give, Value::Null);
+        call.done = value;
+        self.busy.insert(step.id.clone());
+        self.calls.push(call);
+        Ok(())
+    }
+
     /// Journals an intent and puts the act in line behind its commit.
     pub(super) fn start(
         &mut self,
@@ -146,6 +180,13 @@ impl Executor {
     pub(super) fn call(&mut self, id: &StepId, kind: Kind) -> Result<(), ExecutorError> {
         let plan = Arc::clone(&self.run.plan);
         let Some(step) = plan.step(id) else { return Ok(()) };
+        if let Some(inner) = &step.inner {
+            // What it answers follows from the journal: after a crash it is answered again.
+            return match Sight::of(&self.run).inner(step, inner) {
+                Ok(value) => self.give(step, value),
+                Err(why) => self.failed(step, StepError::hopeless(why)),
+            };
+        }
         let with = self.run.steps.get(id).and_then(|record| record.with.clone()).unwrap_or(Value::Null);
         let call = self.new_call(step, kind, with);
         self.busy.insert(id.clone());

@@ -9,13 +9,12 @@ use tokio::task::{Id, JoinError};
 use super::perform::{Answer, Kind, TaskEnd};
 use super::{Executor, ExecutorError};
 use crate::evidence::Evidence;
-use crate::facts;
 use crate::journal::{Event, Seen};
 use crate::next::millis;
 use crate::retry;
 use crate::run::{RunPhase, StepState, effect_of};
+use crate::sight::Sight;
 use crate::step::{Observation, Readiness, Retryable, StepError};
-use lifeboat_runbooks::expr::{self, Scope};
 use lifeboat_runbooks::names::{Effect, StepId};
 use lifeboat_runbooks::plan::PlanStep;
 
@@ -36,7 +35,7 @@ impl Executor {
                 let lost = StepError::unknown(format!("the step's code failed: {error}"));
                 let answer = match kind {
                     Kind::Prepare => Answer::Prepared(Err(StepError::hopeless(lost.to_string()))),
-                    Kind::Execute => Answer::Executed(Err(lost)),
+                    Kind::Execute | Kind::Give => Answer::Executed(Err(lost)),
                     Kind::Observe => Answer::Observed(Ok(Observation::Unknown { why: lost.to_string() })),
                     Kind::Undo => Answer::Undone(Err(lost)),
                 };
@@ -103,13 +102,12 @@ impl Executor {
         self.assert_outputs(step)
     }
 
-    fn assert_outputs(&mut self, step: &PlanStep) -> Result<(), ExecutorError> {
+    pub(super) fn assert_outputs(&mut self, step: &PlanStep) -> Result<(), ExecutorError> {
         if step.asserts.is_empty() {
             return Ok(());
         }
-        let steps = facts::for_expressions(&self.run);
-        let scope = Scope { mode: &self.run.plan.mode, inputs: &self.run.plan.inputs, steps: &steps };
-        let broken = step.asserts.iter().find_map(|assertion| match expr::is_true(assertion, &scope) {
+        let sight = Sight::of(&self.run);
+        let broken = step.asserts.iter().find_map(|assertion| match sight.is_true(step, assertion) {
             Ok(true) => None,
             Ok(false) => Some(assertion.clone()),
             Err(error) => Some(error.to_string()),
@@ -120,7 +118,7 @@ impl Executor {
         }
     }
 
-    fn failed(&mut self, step: &PlanStep, error: StepError) -> Result<(), ExecutorError> {
+    pub(super) fn failed(&mut self, step: &PlanStep, error: StepError) -> Result<(), ExecutorError> {
         let id = step.id.clone();
         match error {
             StepError::Unknown { why } => self.record(Event::StepInDoubt { step: id, why }),

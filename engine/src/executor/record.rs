@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::sync::Arc;
 
 /// Outputs above this many bytes of JSON are kept beside the journal and named by digest.
-const INLINE_BYTES_MAX: usize = 64 * 1024;
+pub(super) const INLINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Most bytes of entries in one commit: well below what the store takes, so that the end of a run fits beside them.
 const COMMIT_BYTES_MAX: usize = 2 * 1024 * 1024;

@@ -38,6 +38,8 @@ fn draft(name: &str, step_type: &str) -> Draft {
         touches: Vec::new(),
         preview: String::new(),
         line: 1,
+        scope: None,
+        inner: None,
     })
 }
 
@@ -145,6 +147,7 @@ pub(crate) fn plan(steps: impl IntoIterator<Item = Draft>) -> Plan {
         deadline_ms: None,
         steps: steps.into_iter().map(|draft| draft.0).collect(),
         finally: Vec::new(),
+        scopes: Vec::new(),
         resources: BTreeMap::new(),
         structure: String::new(),
         binding: String::new(),

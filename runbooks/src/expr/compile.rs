@@ -1,6 +1,8 @@
 //! Text of an expression to its tree, within limits. Nothing is evaluated and no name is looked up here.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, operators};
@@ -14,8 +16,107 @@ use super::{BRACKETS_DEPTH_MAX, COMPREHENSIONS_MAX, EXPRESSION_BYTES_MAX, EXPRES
 pub(crate) struct Compiled {
     /// Tree and positions.
     pub program: Program,
-    /// Steps that it names, or `None` where it reads `steps` as a whole.
-    pub steps: Option<BTreeSet<String>>,
+    /// What it reads.
+    pub reads: Reads,
+}
+
+/// What expressions read of the names around them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// Steps.
+    pub steps: Named,
+    /// Inputs.
+    pub inputs: Named,
+    /// `item`, `index` or `outputs`, by name. Variables of the same name are counted too.
+    pub bare: BTreeSet<&'static str>,
+}
+
+/// Which of several things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// Those with these names.
+    These(BTreeSet<String>),
+    /// All of them: something else than a name chooses.
+    All,
+}
+
+impl Default for Named {
+    fn default() -> Self {
+        Self::These(BTreeSet::new())
+    }
+}
+
+impl Named {
+    /// Whether none is read.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The names; none where all are read.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let names = match self {
+            Self::These(names) => Some(names),
+            Self::All => None,
+        };
+        names.into_iter().flatten().map(String::as_str)
+    }
+
+    fn add(&mut self, name: &str) {
+        match self {
+            Self::These(names) => {
+                names.insert(name.to_owned());
+            }
+            Self::All => {}
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        match other {
+            Self::These(more) => more.iter().for_each(|name| self.add(name)),
+            Self::All => *self = Self::All,
+        }
+    }
+}
+
+impl Reads {
+    /// Takes up what another expression reads.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.steps.merge(&other.steps);
+        self.inputs.merge(&other.inputs);
+        self.bare.extend(&other.bare);
+    }
+
+    fn of(&mut self, root: &str) -> Option<&mut Named> {
+        match root {
+            "steps" => Some(&mut self.steps),
+            "inputs" => Some(&mut self.inputs),
+            _ => None,
+        }
+    }
+}
+
+/// Expressions kept by each thread: the same ones are read at every step of a `for_each`, and parsing one costs more than answering it.
+const KEPT_MAX: usize = 1024;
+
+thread_local! {
+    static KEPT: RefCell<HashMap<String, Rc<Compiled>>> = RefCell::default();
+}
+
+/// Reads an expression, or remembers it.
+pub(crate) fn compiled(text: &str) -> Result<Rc<Compiled>, Problem> {
+    KEPT.with(|kept| {
+        if let Some(known) = kept.borrow().get(text) {
+            return Ok(Rc::clone(known));
+        }
+        let compiled = Rc::new(compile(text)?);
+        let mut kept = kept.borrow_mut();
+        if kept.len() >= KEPT_MAX {
+            kept.clear();
+        }
+        kept.insert(text.to_owned(), Rc::clone(&compiled));
+        Ok(compiled)
+    })
 }
 
 /// Text that is no expression.
@@ -56,12 +157,12 @@ pub(crate) fn compile(text: &str) -> Result<Compiled, Problem> {
         return Err(problem(at, message, Some("make it simpler, or split it over several steps")));
     }
     let program = ENVIRONMENT.compile(text).map_err(|errors| syntax_problem(text, &errors))?;
-    let mut steps = Some(BTreeSet::new());
-    if let Err((id, message)) = walk(program.expression(), &mut steps) {
+    let mut reads = Reads::default();
+    if let Err((id, message)) = walk(program.expression(), &mut reads) {
         let at = program.source_info().offset_for(id).map_or(0, |(start, _)| start as usize);
         return Err(problem(at, message, None));
     }
-    Ok(Compiled { program, steps })
+    Ok(Compiled { program, reads })
 }
 
 /// The parser recurses for each bracket and for each operator of a chain, so both are counted before it is called.
@@ -121,8 +222,8 @@ struct Visit<'e> {
     inside_comprehension: bool,
 }
 
-/// Counts depth and comprehensions without recursion, refuses what cannot be evaluated, and gathers the steps that are named.
-fn walk(root: &IdedExpr, steps: &mut Option<BTreeSet<String>>) -> Result<(), (u64, String)> {
+/// Counts depth and comprehensions without recursion, refuses what cannot be evaluated, and gathers what is read.
+fn walk(root: &IdedExpr, reads: &mut Reads) -> Result<(), (u64, String)> {
     let mut comprehensions = 0;
     let mut todo = vec![Visit { expr: root, depth: 0, inside_comprehension: false }];
     while let Some(Visit { expr, depth, inside_comprehension }) = todo.pop() {
@@ -136,30 +237,32 @@ fn walk(root: &IdedExpr, steps: &mut Option<BTreeSet<String>>) -> Result<(), (u6
                 return Err((expr.id, format!("there is no type `{}` to make a value of", literal.type_name)));
             }
             Expr::Literal(_) => {}
-            Expr::Ident(name) => {
-                if name == "steps" {
-                    *steps = None;
-                }
-            }
-            Expr::Select(select) => {
-                if matches!(&select.operand.expr, Expr::Ident(name) if name == "steps") && !select.test {
-                    if let Some(steps) = steps {
-                        steps.insert(select.field.clone());
+            Expr::Ident(name) => match name.as_str() {
+                "item" => _ = reads.bare.insert("item"),
+                "index" => _ = reads.bare.insert("index"),
+                "outputs" => _ = reads.bare.insert("outputs"),
+                other => {
+                    if let Some(named) = reads.of(other) {
+                        *named = Named::All;
                     }
-                } else {
-                    push(&select.operand, inside_comprehension);
+                }
+            },
+            Expr::Select(select) => {
+                let root = if let Expr::Ident(root) = &select.operand.expr { reads.of(root) } else { None };
+                match root {
+                    Some(named) => named.add(&select.field),
+                    None => push(&select.operand, inside_comprehension),
                 }
             }
             Expr::Call(call) => {
                 if call.target.is_none()
                     && matches!(call.func_name.as_str(), operators::INDEX | operators::OPT_INDEX | operators::OPT_SELECT)
                     && let [container, key] = call.args.as_slice()
-                    && matches!(&container.expr, Expr::Ident(name) if name == "steps")
+                    && let Expr::Ident(root) = &container.expr
+                    && let Some(named) = reads.of(root)
                     && let Expr::Literal(cel::common::ast::LiteralValue::String(name)) = &key.expr
                 {
-                    if let Some(steps) = steps {
-                        steps.insert(name.inner().to_owned());
-                    }
+                    named.add(name.inner());
                     continue;
                 }
                 for part in call.target.as_deref().into_iter().chain(&call.args) {

@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use crate::names::StepId;
 
 pub(crate) use compile::{Compiled, Problem, compile};
+pub use compile::{Named, Reads};
 pub(crate) use template::{Part, parts, unescape};
 
 /// Longest expression, in bytes. Parsing takes some 30 µs for a usual one and grows with the length.
@@ -50,8 +51,20 @@ pub struct Scope<'a> {
     pub mode: &'a str,
     /// Every input with its value.
     pub inputs: &'a BTreeMap<String, Value>,
-    /// Steps so far; in a step's own `assert` the step itself too.
+    /// Steps so far, by the names that the runbook gives them; in a step's own `assert` the step itself too.
     pub steps: &'a BTreeMap<StepId, StepFacts>,
+    /// Inside a `for_each`: the item, and its place in the list.
+    pub item: Option<(&'a Value, u32)>,
+    /// Inside a written undo: what the step gave that is undone.
+    pub outputs: Option<&'a Value>,
+}
+
+impl<'a> Scope<'a> {
+    /// A scope outside of any `for_each` and undo.
+    #[must_use]
+    pub fn new(mode: &'a str, inputs: &'a BTreeMap<String, Value>, steps: &'a BTreeMap<StepId, StepFacts>) -> Self {
+        Self { mode, inputs, steps, item: None, outputs: None }
+    }
 }
 
 /// What expressions can see of a step.
@@ -130,8 +143,31 @@ fn fill_text(text: &str, scope: &Scope<'_>) -> Result<Value, ExprError> {
     Ok(Value::String(joined))
 }
 
+/// Adds what a bare expression reads. One that cannot be read reads nothing: whoever answers it says why.
+pub fn reads_of(expression: &str, reads: &mut Reads) {
+    if let Ok(compiled) = compile::compiled(expression) {
+        reads.merge(&compiled.reads);
+    }
+}
+
+/// Adds what the `${{ }}` in a value read.
+pub fn reads_in(with: &Value, reads: &mut Reads) {
+    match with {
+        Value::String(text) if text.contains("${{") => {
+            for part in parts(text).iter().flatten() {
+                if let Part::Expression { text, .. } = part {
+                    reads_of(text, reads);
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| reads_in(item, reads)),
+        Value::Object(entries) => entries.values().for_each(|value| reads_in(value, reads)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
 fn answer(expression: &str, scope: &Scope<'_>) -> Result<Value, ExprError> {
-    let compiled = compile(expression).map_err(|problem| error(expression, problem.message))?;
+    let compiled = compile::compiled(expression).map_err(|problem| error(expression, problem.message))?;
     value::evaluate(&compiled, scope).map_err(|why| error(expression, why))
 }
 
@@ -157,7 +193,7 @@ mod tests {
             ),
             (StepId::new("accept").unwrap(), StepFacts { state: "skipped", outputs: None }),
         ]);
-        ask(&Scope { mode: "failover", inputs: &inputs, steps: &steps })
+        ask(&Scope::new("failover", &inputs, &steps))
     }
 
     fn filled(text: &str) -> Result<Value, ExprError> {
@@ -181,7 +217,8 @@ mod tests {
     #[test]
     fn values_are_filled_once_and_never_read_as_templates_again() {
         let inputs = BTreeMap::from([("a".to_owned(), json!("${{ inputs.b }}")), ("b".to_owned(), json!("x"))]);
-        let scope = Scope { mode: "m", inputs: &inputs, steps: &BTreeMap::new() };
+        let none = BTreeMap::new();
+        let scope = Scope::new("m", &inputs, &none);
         assert_eq!(fill(&json!({"k": ["${{ inputs.a }}"]}), &scope).unwrap(), json!({"k": ["${{ inputs.b }}"]}));
     }
 
@@ -254,7 +291,8 @@ mod tests {
             assert!(is_true(&format!("'{}' == ''", "x".repeat(5000)), scope).unwrap_err().why.contains("4096"));
         });
         let inputs = BTreeMap::from([("big".to_owned(), json!(vec![1; ITEMS_MAX + 1]))]);
-        let scope = Scope { mode: "m", inputs: &inputs, steps: &BTreeMap::new() };
+        let none = BTreeMap::new();
+        let scope = Scope::new("m", &inputs, &none);
         assert!(is_true("inputs.big.exists(x, x == 2)", &scope).is_err());
     }
 }

@@ -7,7 +7,7 @@ use cel::common::value::Val;
 use cel::{Context, Value as CelValue};
 use serde_json::{Map, Number, Value};
 
-use super::compile::{Compiled, environment};
+use super::compile::{Compiled, Named, environment};
 use super::length::Length;
 use super::{ITEMS_MAX, Scope, StepFacts, TEXT_BYTES_MAX};
 use crate::duration::Period;
@@ -17,8 +17,15 @@ use crate::names::StepId;
 pub(crate) fn evaluate(compiled: &Compiled, scope: &Scope<'_>) -> Result<Value, String> {
     let mut context = Context::with_env(environment());
     context.add_variable_as_val("mode", Box::new(CelString::from(scope.mode)));
-    context.add_variable_as_val("inputs", inputs_of(scope)?);
+    context.add_variable_as_val("inputs", inputs_of(compiled, scope)?);
     context.add_variable_as_val("steps", steps_of(compiled, scope)?);
+    if let Some((item, index)) = scope.item {
+        context.add_variable_as_val("item", to_cel(item)?);
+        context.add_variable_as_val("index", Box::new(CelInt::from(i64::from(index))));
+    }
+    if let Some(outputs) = scope.outputs {
+        context.add_variable_as_val("outputs", to_cel(outputs)?);
+    }
     let answer = CelValue::resolve_val(compiled.program.expression(), &context).map_err(|error| plain(&error.to_string()))?;
     to_json(answer.as_ref())
 }
@@ -35,9 +42,14 @@ pub(crate) fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn inputs_of<'v>(scope: &Scope<'v>) -> Result<Box<dyn Val + 'v>, String> {
+/// Only the inputs that are named, where they are.
+fn inputs_of<'v>(compiled: &Compiled, scope: &Scope<'v>) -> Result<Box<dyn Val + 'v>, String> {
     let mut map: HashMap<CelMapKey<'v>, Box<dyn Val + 'v>> = HashMap::new();
-    for (name, value) in scope.inputs {
+    let read = |name: &String| match &compiled.reads.inputs {
+        Named::These(names) => names.contains(name),
+        Named::All => true,
+    };
+    for (name, value) in scope.inputs.iter().filter(|(name, _)| read(name)) {
         map.insert(CelMapKey::from(name.as_str()), to_cel(value)?);
     }
     Ok(Box::new(CelMap::from(map)))
@@ -55,8 +67,8 @@ fn steps_of<'v>(compiled: &Compiled, scope: &Scope<'v>) -> Result<Box<dyn Val + 
         map.insert(CelMapKey::from(id.as_str()), Box::new(CelMap::from(step)));
         Ok(())
     };
-    match &compiled.steps {
-        Some(names) => {
+    match &compiled.reads.steps {
+        Named::These(names) => {
             for name in names {
                 let found = StepId::new(name).ok().and_then(|id| scope.steps.get_key_value(&id));
                 if let Some((id, facts)) = found {
@@ -64,7 +76,7 @@ fn steps_of<'v>(compiled: &Compiled, scope: &Scope<'v>) -> Result<Box<dyn Val + 
                 }
             }
         }
-        None => scope.steps.iter().try_for_each(|(id, facts)| add(id, facts))?,
+        Named::All => scope.steps.iter().try_for_each(|(id, facts)| add(id, facts))?,
     }
     Ok(Box::new(CelMap::from(map)))
 }

@@ -146,7 +146,7 @@ fn undeclared(span: Span) -> Diagnostic {
 
 /// Whether an expression depends on how the run goes.
 pub(crate) fn reads_steps(checked: &Checked<'_>, text: &str) -> bool {
-    checked.compile(text).is_ok_and(|compiled| compiled.steps.as_ref().is_none_or(|steps| !steps.is_empty()))
+    checked.compile(text).is_ok_and(|compiled| !compiled.reads.steps.is_none())
 }
 
 /// Types an expression whose text begins at byte `start` of the decoded scalar. `None` where it cannot be read.
@@ -213,7 +213,7 @@ fn known_facts(world: &StepWorld<'_, '_>, compiled: &Compiled) -> Facts {
     if let Some(condition) = condition(checked, world.step) {
         facts::proven(condition.program.expression(), Truth::True, &|name| check::states_of(world, name), &mut known);
     }
-    for name in compiled.steps.iter().flatten() {
+    for name in compiled.reads.steps.names() {
         let Some(before) = checked.graph.find(name) else { continue };
         // In `finally` a step may be missing for other reasons than its own condition.
         let ordered = checked.graph.is_before(before, world.step);
