@@ -39,6 +39,7 @@ pub(crate) fn step(name: &str, step_type: &str, needs: &[&str], effect: Option<(
         line: 1,
         scope: None,
         inner: None,
+        structure: String::new(),
     }
 }
 

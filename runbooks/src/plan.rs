@@ -166,6 +166,10 @@ pub struct PlanStep {
     pub preview: String,
     /// Line in the runbook, counted from 1, for messages.
     pub line: u32,
+    /// Digest of the step as written: what a drill of it proves, and what its timings are of. 32 hexadecimal digits; empty in plans
+    /// of older programs.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub structure: String,
     /// The scope in which its expressions are read, by its place in [`Plan::scopes`]; none at the outermost level.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<usize>,

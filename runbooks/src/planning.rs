@@ -179,10 +179,10 @@ impl Planner<'_> {
         let (mut steps, mut finally, mut structure) = (Vec::new(), Vec::new(), [Vec::new(), Vec::new()]);
         let mut grips: clashes::Grips = Vec::new();
         for index in &graph.order {
-            let Some((step, shape_of_step)) = planner.step(*index, problems) else { continue };
+            let Some(step) = planner.step(*index, problems) else { continue };
             grips.push((*index, step.touches.clone()));
             let main = *index < graph.main;
-            structure[usize::from(!main)].push(shape_of_step);
+            structure[usize::from(!main)].push(step.structure.clone());
             if main { steps.push(step) } else { finally.push(step) }
         }
         clashes::unordered(&graph, &grips, problems);
@@ -212,8 +212,8 @@ impl Planner<'_> {
         })
     }
 
-    /// One step, and what of it belongs to the structure.
-    fn step(&mut self, index: usize, problems: &mut Vec<Diagnostic>) -> Option<(PlanStep, Value)> {
+    /// One step.
+    fn step(&mut self, index: usize, problems: &mut Vec<Diagnostic>) -> Option<PlanStep> {
         let step = self.checked.graph.steps[index];
         let id = step.id.clone()?;
         let info = self.checked.catalog.step_type(&step.step_type.value)?;
@@ -222,11 +222,11 @@ impl Planner<'_> {
         let needs: Vec<StepId> = step.needs.iter().filter_map(|need| StepId::new(&need.value).ok()).collect();
         let condition = step.condition.as_ref().map(|condition| condition.text.trim().to_owned());
         let asserts: Vec<String> = step.asserts.iter().map(|assert| assert.text.trim().to_owned()).collect();
-        let structure = json!({
+        let structure = digest::short_of(&json!({
             "id": id, "type": info.name, "version": info.version, "with": written, "needs": needs, "if": condition, "assert": asserts,
             "timeout_ms": step.timeout_ms, "retry": step.retry, "undo": step.undo, "on_failure": step.on_failure,
             "point_of_no_return": step.point_of_no_return,
-        });
+        }));
         let before = problems.len();
         let bound = self.bind(step, written, shape, problems);
         if problems.len() > before {
@@ -264,8 +264,9 @@ impl Planner<'_> {
             line: step.line,
             scope: None,
             inner: None,
+            structure,
         };
-        Some((planned, structure))
+        Some(planned)
     }
 
     /// Asks the step type. It may refuse a sample for its form alone (an instant, a path), so other forms are tried before it is believed.

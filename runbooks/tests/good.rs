@@ -82,6 +82,9 @@ fn a_drill_acts_on_stand_ins_and_proves_the_same_structure() {
         touched.collect::<Vec<_>>()
     );
     assert_eq!(live.structure, drill.structure);
+    let steps = |plan: &lifeboat_runbooks::plan::Plan| plan.steps.iter().map(|step| step.structure.clone()).collect::<Vec<_>>();
+    assert_eq!(steps(&live), steps(&drill), "each step is proven by a drill of it");
+    assert!(steps(&live).iter().all(|digits| digits.len() == 32));
     assert_ne!(live.binding, drill.binding);
 }
 

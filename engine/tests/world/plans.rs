@@ -40,6 +40,7 @@ fn draft(name: &str, step_type: &str) -> Draft {
         line: 1,
         scope: None,
         inner: None,
+        structure: String::new(),
     })
 }
 
@@ -191,6 +192,11 @@ impl PlanWords for Plan {
             if let Some(found) = inventory.resource(&touch.resource) {
                 self.resources.insert(touch.resource.clone(), found.identity);
             }
+        }
+        for step in self.steps.iter_mut().chain(&mut self.finally) {
+            // As planning does it: the step as written, whatever resources stand in.
+            step.structure.clear();
+            step.structure = Digest::of(&serde_json::to_vec(&step).unwrap()).to_string().chars().take(32).collect();
         }
         self.structure = Digest::of(&serde_json::to_vec(&self.steps).unwrap()).to_string();
         self.binding = Digest::of(&serde_json::to_vec(&(&self.steps, &self.finally, &self.resources, &self.mode)).unwrap()).to_string();
