@@ -36,7 +36,12 @@ pub(crate) async fn run(global: &Global, args: &ResolveArgs) -> Result<Exit, Tro
     }
     match command {
         Command::Release { .. } => say(&format!("the locks of run {id} are released")),
-        Command::Resolve { .. } | Command::Approve { .. } | Command::Deny { .. } | Command::Cancel { .. } => {
+        Command::Resolve { .. }
+        | Command::Approve { .. }
+        | Command::Deny { .. }
+        | Command::Cancel { .. }
+        | Command::Pause { .. }
+        | Command::Continue { .. } => {
             say(&format!("your decision is journaled in run {id}"));
             answer::at_rest(&desk, &id);
         }

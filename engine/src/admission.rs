@@ -132,6 +132,11 @@ pub async fn admit(
     }
 }
 
+/// What a run adds that is taken up again after its end: it is open once more. It has its locks still.
+pub(crate) fn reopening(run: &Run) -> Result<Vec<(lifeboat_store::LogId, Vec<Record>)>, StoreError> {
+    Ok(vec![(history::open_log()?, vec![plain(&OpenRecord::Opened(run.id.clone()))])])
+}
+
 /// What a run's end adds beside its last entry: locks given back, unless it keeps them, and the run closed.
 pub(crate) fn closing(run: &Run) -> Result<Vec<(lifeboat_store::LogId, Vec<Record>)>, StoreError> {
     let mut appends = Vec::new();

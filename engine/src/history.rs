@@ -145,7 +145,9 @@ pub async fn load(store: &dyn Store, id: &RunId) -> Result<Loaded, HistoryError>
     let mut run = Run::new(id.clone(), Arc::new(plan));
     for (place, entry) in entries.iter().enumerate() {
         run.apply(entry).map_err(|source| HistoryError::Illegal { run: id.clone(), place: place as u64, source })?;
-        if let Event::StepSucceeded { step, output: Output::Kept { digest, .. }, .. } = &entry.event {
+        if let Event::StepSucceeded { step, output: Output::Kept { digest, .. }, .. }
+        | Event::FactsRemeasured { step, output: Output::Kept { digest, .. }, .. } = &entry.event
+        {
             let bytes = store.kept(&parse(id, digest)?).await?;
             let value = serde_json::from_slice(&bytes).map_err(|source| HistoryError::Entry {
                 run: id.clone(),

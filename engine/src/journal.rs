@@ -1,7 +1,7 @@
-//! What happened in a run, in order: events, entries and their stored form. What they lead to is in `run`.
+//! What happened in a run, in order: its events, and the words they use. Their stored form is in `entry`; what they lead to is in `run`.
 
-use std::fmt;
-use std::sync::Arc;
+mod entry;
+mod run_id;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,60 +13,8 @@ use crate::measure::Measure;
 use crate::predict::Predicted;
 use lifeboat_runbooks::names::{Effect, StepId};
 
-/// Version of the stored form of an entry.
-pub const ENTRY_FORMAT: u16 = 1;
-
-/// Names a run so that lists sort by time and people can read it aloud: `20261122t233105-orders-failover-x7k2`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RunId(Arc<str>);
-
-/// Longest run id, in bytes.
-pub const RUN_ID_BYTES_MAX: usize = 100;
-
-impl RunId {
-    /// Checks the form: `[a-z0-9-]`, 1 to 100 characters.
-    ///
-    /// # Errors
-    /// The text that is no run id.
-    pub fn new(text: &str) -> Result<Self, String> {
-        let fits = !text.is_empty()
-            && text.len() <= RUN_ID_BYTES_MAX
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if fits { Ok(Self(text.into())) } else { Err(format!("{text:?} is no run id: lower-case letters, digits and - (100 at most)")) }
-    }
-
-    /// As text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for RunId {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        Self::new(&text)
-    }
-}
-
-impl From<RunId> for String {
-    fn from(id: RunId) -> Self {
-        id.0.as_ref().to_owned()
-    }
-}
-
-impl fmt::Display for RunId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for RunId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+pub use entry::{ENTRY_FORMAT, Entry, EntryError};
+pub use run_id::{RUN_ID_BYTES_MAX, RunId};
 
 /// Who did something, and how they reached us.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -348,6 +296,15 @@ pub enum Event {
         /// What changed.
         why: String,
     },
+    /// A step that only looks was asked again for the facts that people are shown; this is its output from now on.
+    FactsRemeasured {
+        /// The step that measures.
+        step: StepId,
+        /// What it measured now, or where that is kept.
+        output: Output,
+        /// What the output says of recovery time and data loss.
+        measures: Vec<Measure>,
+    },
     /// One person's no: final.
     ApprovalDenied {
         /// The step.
@@ -368,6 +325,40 @@ pub enum Event {
         by: Actor,
         /// Why.
         comment: Option<String>,
+    },
+    /// A person stopped the run for a while: no step and no undo starts, what acts goes on to its end.
+    RunPaused {
+        /// Who.
+        by: Actor,
+        /// Why.
+        comment: String,
+    },
+    /// A person lets it go on.
+    RunContinued {
+        /// Who.
+        by: Actor,
+        /// Why.
+        comment: String,
+    },
+    /// The run met a freeze: from here on no step of it that is concerned starts or is taken back.
+    RunFrozen {
+        /// The resource; `None` for everything.
+        resource: Option<String>,
+        /// Who froze it; `None` where the freezes cannot be read, which counts as frozen.
+        by: Option<Actor>,
+        /// Why.
+        why: String,
+        /// Step types of this plan that may change anything although they name no resource.
+        blind: Vec<String>,
+    },
+    /// That freeze is over.
+    RunThawed {
+        /// The resource; `None` for everything.
+        resource: Option<String>,
+        /// Who lifted it; `None` where the freezes can be read again.
+        by: Option<Actor>,
+        /// Why.
+        why: String,
     },
     /// Nothing can go on without a person.
     RunHeld {
@@ -393,6 +384,22 @@ pub enum Event {
         /// The step.
         step: StepId,
     },
+    /// The undo may or may not have had its effect.
+    UndoInDoubt {
+        /// The step.
+        step: StepId,
+        /// What was lost.
+        why: String,
+    },
+    /// The effect still stands; it is taken back once more.
+    UndoNotDone {
+        /// The step.
+        step: StepId,
+        /// Why it was not taken back.
+        why: String,
+        /// When the next try is due.
+        retry_at: Timestamp,
+    },
     /// Its effect is left behind.
     UndoFailed {
         /// The step.
@@ -408,6 +415,13 @@ pub enum Event {
         outcome: Outcome,
         /// A sentence for people.
         why: String,
+    },
+    /// A person takes up a stuck run again, to take back what was left behind. It has its locks still.
+    RunReopened {
+        /// Who.
+        by: Actor,
+        /// Why.
+        comment: String,
     },
     /// A person gave up the locks of a stuck run.
     RunReleasedLocks {
@@ -437,20 +451,28 @@ impl Event {
             | Self::ApprovalRequested { step, .. }
             | Self::ApprovalGranted { step, .. }
             | Self::ApprovalVoided { step, .. }
+            | Self::FactsRemeasured { step, .. }
             | Self::ApprovalDenied { step, .. }
             | Self::ApprovalExpired { step }
             | Self::UndoStarted { step }
             | Self::UndoSucceeded { step }
+            | Self::UndoInDoubt { step, .. }
+            | Self::UndoNotDone { step, .. }
             | Self::UndoFailed { step, .. } => Some(step),
             Self::RunAdmitted { .. }
             | Self::PeersListed { .. }
             | Self::RunClaimed { .. }
             | Self::CancelRequested { .. }
+            | Self::RunPaused { .. }
+            | Self::RunContinued { .. }
+            | Self::RunFrozen { .. }
+            | Self::RunThawed { .. }
             | Self::RunHeld { .. }
             | Self::RunReleased
             | Self::UnwindingStarted { .. }
             | Self::FinalisingStarted
             | Self::RunEnded { .. }
+            | Self::RunReopened { .. }
             | Self::RunReleasedLocks { .. } => None,
         }
     }
@@ -460,9 +482,18 @@ impl Event {
     pub fn keeps(&self) -> Option<&str> {
         match self {
             Self::RunAdmitted { plan, .. } => Some(plan),
-            Self::StepSucceeded { output: Output::Kept { digest, .. }, .. } => Some(digest),
+            Self::StepSucceeded { output: Output::Kept { digest, .. }, .. }
+            | Self::FactsRemeasured { output: Output::Kept { digest, .. }, .. } => Some(digest),
             Self::StepSucceeded { output: Output::Inline(_), .. }
             | Self::PeersListed { .. }
+            | Self::FactsRemeasured { output: Output::Inline(_), .. }
+            | Self::RunPaused { .. }
+            | Self::RunContinued { .. }
+            | Self::RunFrozen { .. }
+            | Self::RunThawed { .. }
+            | Self::UndoInDoubt { .. }
+            | Self::UndoNotDone { .. }
+            | Self::RunReopened { .. }
             | Self::RunClaimed { .. }
             | Self::StepStarted { .. }
             | Self::StepRefused { .. }
@@ -516,59 +547,4 @@ pub enum Output {
         /// Size.
         bytes: u64,
     },
-}
-
-/// An event with who wrote it and when.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Entry {
-    /// [`ENTRY_FORMAT`].
-    pub format: u16,
-    /// The wall clock of the writer.
-    pub at: Timestamp,
-    /// The writing process: new at every start.
-    pub owner: String,
-    /// What happened.
-    pub event: Event,
-}
-
-/// An entry that cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum EntryError {
-    /// Written by a newer program.
-    #[error("entry has format {found}; this program reads up to {ENTRY_FORMAT}")]
-    Newer {
-        /// Its format.
-        found: u64,
-    },
-    /// Not an entry.
-    #[error("entry cannot be read")]
-    Unreadable(#[source] serde_json::Error),
-}
-
-impl Entry {
-    /// The stored form.
-    ///
-    /// # Errors
-    /// Where a value cannot be written as JSON (a map key that is no text: our mistake, but not worth a crash in a disaster).
-    pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
-        serde_json::to_vec(self).map_err(EntryError::Unreadable)
-    }
-
-    /// Reads the stored form.
-    ///
-    /// # Errors
-    /// A newer format is told apart from damage, so that the message can say which program to use.
-    pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
-        let entry: Result<Self, _> = serde_json::from_slice(bytes);
-        let format = match &entry {
-            Ok(entry) => Some(u64::from(entry.format)),
-            Err(_) => serde_json::from_slice::<Value>(bytes).ok().and_then(|value| value.get("format")?.as_u64()),
-        };
-        match format {
-            // Also where it can be read: what it says may mean something else by then.
-            Some(found) if found > u64::from(ENTRY_FORMAT) => Err(EntryError::Newer { found }),
-            Some(_) | None => entry.map_err(EntryError::Unreadable),
-        }
-    }
 }

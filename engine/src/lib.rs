@@ -13,6 +13,7 @@ pub mod facts;
 pub mod history;
 pub mod inventory;
 pub mod journal;
+mod left;
 pub mod measure;
 pub mod next;
 pub mod ports;

@@ -8,6 +8,7 @@ use crate::census::Moment;
 use crate::drill;
 use crate::facts;
 use crate::journal::{Back, Outcome, Turn};
+use crate::left;
 use crate::run::index::{Part, lost_need};
 use crate::run::{Run, RunPhase, StepRun, StepState};
 use lifeboat_runbooks::names::StepId;
@@ -94,6 +95,13 @@ impl Next {
     fn wake(&mut self, at: Timestamp) {
         self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
     }
+
+    /// A timer that stands still is not waited for: what lets it go on wakes the run as well.
+    fn wake_unless_still(&mut self, run: &Run, at: Timestamp) {
+        if run.still_since.is_none() {
+            self.wake(at);
+        }
+    }
 }
 
 /// What the run does next. `busy` are steps with a call under way in this process.
@@ -102,7 +110,7 @@ pub fn next(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
     match run.phase {
         RunPhase::Ended => Next::default(),
         RunPhase::Admitted | RunPhase::Running | RunPhase::Held => forward(run, now, busy),
-        RunPhase::Unwinding => back(run, busy),
+        RunPhase::Unwinding => back(run, now, busy),
         RunPhase::Finalising => finalise(run, now, busy),
     }
 }
@@ -143,12 +151,11 @@ fn turn(run: &Run, now: Timestamp, next: &mut Next) -> Option<Action> {
             return Some(Action::Unwind { turn: Turn::StepFailed { step: step.id.clone() }, back: back(rule) });
         }
     }
-    let deadline = run.plan.deadline_ms.zip(run.admitted_at).map(|(ms, at)| at.saturating_add(millis(ms)).unwrap_or(Timestamp::MAX));
-    if let Some(deadline) = deadline.filter(|_| run.can_turn_back()) {
-        if deadline <= now {
+    if let Some(deadline) = run.deadline().filter(|_| run.can_turn_back()) {
+        if deadline <= run.timers_at(now) {
             return Some(Action::Unwind { turn: Turn::DeadlinePassed, back: back(whole) });
         }
-        next.wake(deadline);
+        next.wake_unless_still(run, deadline);
     }
     None
 }
@@ -170,6 +177,7 @@ fn at<'run>(run: &'run Run, places: &'run BTreeSet<usize>) -> impl DoubleEndedIt
 
 fn steps(run: &Run, part: &Part, now: Timestamp, busy: &BTreeSet<StepId>, next: &mut Next) -> Moves {
     let before = next.actions.len();
+    // Also where only a brake keeps it from going on: then nobody has to decide anything about a step.
     let mut going = false;
     let mut persons: Vec<String> = Vec::new();
     for step in at(run, &part.lost).filter(|step| !busy.contains(&step.id)) {
@@ -185,23 +193,24 @@ fn steps(run: &Run, part: &Part, now: Timestamp, busy: &BTreeSet<StepId>, next: 
             continue;
         }
         match record.state {
-            StepState::Backoff => match record.retry_at {
-                // A wait longer than the longest one means that the clock was set back meanwhile: then it is over.
-                Some(at) if at > now && at.duration_since(now) <= millis(step.retry.backoff_max_ms) => {
+            StepState::Backoff => match not_yet(record, step, now) {
+                Some(at) => {
                     going = true;
                     next.wake(at);
                 }
-                Some(_) | None => next.actions.push(Action::Begin { step: step.id.clone() }),
+                None if run.brake(step).is_some() => going = true,
+                None => next.actions.push(Action::Begin { step: step.id.clone() }),
             },
             StepState::AwaitingApproval => match &record.ask {
-                Some(ask) if ask.expires_at <= now => next.actions.push(Action::Expire { step: step.id.clone() }),
+                Some(ask) if ask.expires_at <= run.timers_at(now) => next.actions.push(Action::Expire { step: step.id.clone() }),
                 Some(ask) => {
                     going = true;
-                    next.wake(ask.expires_at);
+                    next.wake_unless_still(run, ask.expires_at);
                 }
                 None => going = true,
             },
             StepState::InDoubt => next.actions.push(Action::Observe { step: step.id.clone() }),
+            StepState::Running if run.freeze_on(step).is_some() => going = true,
             StepState::Running => next.actions.push(Action::Adopt { step: step.id.clone() }),
             StepState::Held | StepState::Failed | StepState::Rejected => persons.push(person(step, record)),
             StepState::Waiting
@@ -217,6 +226,11 @@ fn steps(run: &Run, part: &Part, now: Timestamp, busy: &BTreeSet<StepId>, next: 
     for step in at(run, &part.ready) {
         if busy.contains(&step.id) {
             going = true;
+        } else if run.brake(step).is_some() {
+            going = true;
+            if run.paused.is_some() {
+                break;
+            }
         } else if free > 0 {
             free -= 1;
             next.actions.push(Action::Begin { step: step.id.clone() });
@@ -241,7 +255,7 @@ fn person(step: &PlanStep, record: &StepRun) -> String {
     format!("{} is {}: {}", step.id, record.state.word().replace('_', " "), record.why.as_deref().unwrap_or("a person is needed"))
 }
 
-fn back(run: &Run, busy: &BTreeSet<StepId>) -> Next {
+fn back(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
     let mut next = Next::default();
     let mut open = false;
     let main = &run.index().main;
@@ -260,6 +274,7 @@ fn back(run: &Run, busy: &BTreeSet<StepId>) -> Next {
                 next.actions.push(Action::CallOff { step: step.id.clone(), why: "the run turned back".into() });
             }
             StepState::InDoubt => next.actions.push(Action::Observe { step: step.id.clone() }),
+            StepState::Running if run.freeze_on(step).is_some() => open = true,
             StepState::Running => next.actions.push(Action::Adopt { step: step.id.clone() }),
             StepState::Succeeded
             | StepState::Rejected
@@ -278,7 +293,7 @@ fn back(run: &Run, busy: &BTreeSet<StepId>) -> Next {
     }
     match run.turn {
         Some((_, Back::Undo)) => match next_undo(run) {
-            Some(step) => next.actions.push(Action::Undo { step }),
+            Some(step) => undo(run, step, now, &mut next),
             None => next.actions.push(Action::Finalise),
         },
         Some((_, Back::Keep)) | None => next.actions.push(Action::Finalise),
@@ -286,10 +301,28 @@ fn back(run: &Run, busy: &BTreeSet<StepId>) -> Next {
     next
 }
 
+/// Takes one step back: looked at first where an earlier try may have had its effect, and only when it is due.
+fn undo(run: &Run, step: &PlanStep, now: Timestamp, next: &mut Next) {
+    let Some(record) = run.steps.get(&step.id) else { return };
+    if record.state == StepState::UndoInDoubt && record.retry_at.is_none() {
+        next.actions.push(Action::Observe { step: step.id.clone() });
+    } else if let Some(at) = not_yet(record, step, now) {
+        next.wake(at);
+    } else if run.brake(step).is_none() {
+        next.actions.push(Action::Undo { step: step.id.clone() });
+    }
+}
+
+/// When the next try is due, if it is not yet. A wait longer than the longest one means that the clock was set back meanwhile: then it
+/// is over.
+fn not_yet(record: &StepRun, step: &PlanStep, now: Timestamp) -> Option<Timestamp> {
+    record.retry_at.filter(|at| *at > now && at.duration_since(now) <= millis(step.retry.backoff_max_ms))
+}
+
 /// The last step in plan order whose effect still stands. One at a time: the reverse of the order in which they depend on each other.
-fn next_undo(run: &Run) -> Option<StepId> {
+fn next_undo(run: &Run) -> Option<&PlanStep> {
     let stood_on = stood_on(run);
-    at(run, &run.index().main.standing).rev().find(|step| !stood_on.contains(&step.id)).map(|step| step.id.clone())
+    at(run, &run.index().main.standing).rev().find(|step| !stood_on.contains(&step.id))
 }
 
 /// Steps on which an effect stands that could not be taken back, or that nobody has ruled out. They stay as they are: lifting a fence
@@ -322,13 +355,12 @@ fn verdict(run: &Run) -> (Outcome, String) {
             .map(|step| step.id.to_string())
             .collect()
     };
-    let doubtful = named(&|_, record| record.doubtful);
-    if !doubtful.is_empty() {
-        return (Outcome::Stuck, format!("the effect of {} is unknown", doubtful.join(", ")));
-    }
-    let left = named(&|_, record| matches!(record.state, StepState::UndoFailed | StepState::UndoInDoubt | StepState::Undoing));
+    let undoing = |record: &StepRun| matches!(record.state, StepState::UndoFailed | StepState::UndoInDoubt | StepState::Undoing);
+    let doubtful = named(&|_, record| record.doubtful && !undoing(record));
+    let unknown = (!doubtful.is_empty()).then(|| format!("the effect of {} is unknown", doubtful.join(", ")));
+    let left: Vec<String> = unknown.into_iter().chain(left::words(run, &stood_on(run))).collect();
     if !left.is_empty() {
-        return (Outcome::Stuck, format!("the effect of {} could not be taken back", left.join(", ")));
+        return (Outcome::Stuck, left.join("; "));
     }
     let bad_end: Vec<String> = run
         .plan

@@ -207,7 +207,7 @@ pub async fn steer_at_rest(ports: &Ports, owner: &OwnerId, id: &RunId, command: 
 async fn write_at_rest(ports: &Ports, owner: &OwnerId, id: &RunId, command: &Command, by: &Actor) -> Result<(), RestError> {
     let mut loaded = history::load(ports.store.as_ref(), id).await?;
     let events = steering::decide(&loaded.run, command, by, ports)?;
-    let held_locks = loaded.run.holds_locks();
+    let (held_locks, had_ended) = (loaded.run.holds_locks(), loaded.run.phase == RunPhase::Ended);
     let mut records = Vec::with_capacity(events.len());
     for event in events {
         let entry = Entry { format: ENTRY_FORMAT, at: ports.clock.now(), owner: owner.0.clone(), event };
@@ -216,6 +216,9 @@ async fn write_at_rest(ports: &Ports, owner: &OwnerId, id: &RunId, command: &Com
     }
     let log = run_log(id)?;
     let mut commit = Commit { expect: vec![(log.clone(), loaded.next)], append: vec![(log, records)] };
+    if had_ended && loaded.run.phase != RunPhase::Ended {
+        commit.append.extend(admission::reopening(&loaded.run)?);
+    }
     if held_locks && !loaded.run.holds_locks() {
         commit.append.extend(admission::closing(&loaded.run)?);
     }

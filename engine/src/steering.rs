@@ -47,6 +47,16 @@ pub enum Command {
         /// Why.
         comment: Option<String>,
     },
+    /// Stop it for a while: nothing starts, what acts goes on to its end.
+    Pause {
+        /// Why.
+        comment: String,
+    },
+    /// Let a paused run go on.
+    Continue {
+        /// Why.
+        comment: String,
+    },
     /// Give up the locks of a stuck run.
     Release {
         /// Why.
@@ -81,7 +91,7 @@ pub fn decide(run: &Run, command: &Command, by: &Actor, ports: &Ports) -> Result
         Command::Approve { comment, .. } | Command::Deny { comment, .. } | Command::Cancel { comment } => {
             comment.as_deref().unwrap_or_default()
         }
-        Command::Resolve { comment, .. } | Command::Release { comment } => {
+        Command::Resolve { comment, .. } | Command::Release { comment } | Command::Pause { comment } | Command::Continue { comment } => {
             if comment.trim().is_empty() {
                 return Err(SteerError::Unfit("say why with --comment: it is kept in the journal".into()));
             }
@@ -91,7 +101,8 @@ pub fn decide(run: &Run, command: &Command, by: &Actor, ports: &Ports) -> Result
     if comment.len() > COMMENT_BYTES_MAX {
         return Err(SteerError::Unfit(format!("the comment has {} bytes; {COMMENT_BYTES_MAX} are kept", comment.len())));
     }
-    if run.phase == RunPhase::Ended && !matches!(command, Command::Release { .. }) {
+    let reopens = matches!(command, Command::Resolve { step, .. } if run.state(step) == StepState::UndoFailed);
+    if run.phase == RunPhase::Ended && !reopens && !matches!(command, Command::Release { .. }) {
         return Err(SteerError::NotNow(format!("run {} has ended", run.id)));
     }
     match command {
@@ -113,6 +124,17 @@ pub fn decide(run: &Run, command: &Command, by: &Actor, ports: &Ports) -> Result
                 Err(SteerError::NotNow(format!("run {} is {} already", run.id, run.phase.word())))
             }
         },
+        Command::Pause { comment } => match &run.paused {
+            Some(pause) => Err(SteerError::NotNow(format!("{} paused it already: {}", pause.by.name(), pause.why))),
+            None => Ok(vec![Event::RunPaused { by: by.clone(), comment: comment.clone() }]),
+        },
+        Command::Continue { comment } => match &run.paused {
+            Some(_) => Ok(vec![Event::RunContinued { by: by.clone(), comment: comment.clone() }]),
+            None => Err(SteerError::NotNow(match run.frozen.first() {
+                Some(frozen) => format!("it is not paused but frozen; `unfreeze{}` lets it go on", named(frozen.resource.as_deref())),
+                None => "it is not paused".into(),
+            })),
+        },
         Command::Release { comment } => {
             if run.phase != RunPhase::Ended || run.outcome != Some(Outcome::Stuck) {
                 return Err(SteerError::NotNow("only a run that ended stuck keeps locks that can be released".into()));
@@ -123,6 +145,10 @@ pub fn decide(run: &Run, command: &Command, by: &Actor, ports: &Ports) -> Result
             Ok(vec![Event::RunReleasedLocks { by: by.clone(), comment: comment.clone() }])
         }
     }
+}
+
+fn named(resource: Option<&str>) -> String {
+    resource.map(|resource| format!(" {resource}")).unwrap_or_default()
 }
 
 /// A state as people say it: expressions call it by a name with underscores.
@@ -136,7 +162,7 @@ fn answerable(run: &Run, step: &StepId, by: &Actor, ports: &Ports) -> Result<Str
     let Some(ask) = record.ask.as_ref().filter(|_| record.state == StepState::AwaitingApproval) else {
         return Err(SteerError::NotNow(format!("step {step} is {}; nobody is asked", spoken(record.state))));
     };
-    if ask.expires_at <= ports.clock.now() {
+    if ask.expires_at <= run.timers_at(ports.clock.now()) {
         return Err(SteerError::NotNow("time is up: silence was a no".into()));
     }
     let Some(name) = by.person.as_ref().filter(|_| by.system_user != "root") else {
@@ -172,6 +198,14 @@ fn resolve(run: &Run, step: &StepId, resolution: &Resolution, comment: &str, by:
             spoken(record.state)
         )));
     }
+    let begun = record.state != StepState::Waiting;
+    let over = match run.phase {
+        RunPhase::Admitted | RunPhase::Running | RunPhase::Held => false,
+        RunPhase::Unwinding | RunPhase::Finalising | RunPhase::Ended => run.plan.steps.iter().any(|planned| planned.id == *step),
+    };
+    if !begun && over {
+        return Err(SteerError::NotNow(format!("run {} is {}; step {step} does not begin any more", run.id, run.phase.word())));
+    }
     // A decision about an approval would let whoever started the run answer for the people who were asked.
     let planned_approval = run.plan.step(step).is_some_and(|planned| planned.step_type == ApprovalStep::TYPE);
     if planned_approval && matches!(resolution, Resolution::Done { .. } | Resolution::Skip) {
@@ -179,19 +213,31 @@ fn resolve(run: &Run, step: &StepId, resolution: &Resolution, comment: &str, by:
     }
     let in_time = match run.phase {
         RunPhase::Admitted | RunPhase::Running | RunPhase::Held => true,
-        RunPhase::Unwinding => record.state == StepState::UndoFailed,
-        RunPhase::Finalising | RunPhase::Ended => false,
+        RunPhase::Unwinding | RunPhase::Ended => record.state == StepState::UndoFailed,
+        RunPhase::Finalising => false,
     };
+    let retries_undo = record.state == StepState::UndoFailed;
+    if retries_undo && run.phase == RunPhase::Finalising {
+        return Err(SteerError::NotNow(format!("run {} is finalising; decide about {step} once it has ended", run.id)));
+    }
+    if retries_undo && run.locks_released {
+        return Err(SteerError::NotNow(format!("the locks of run {} were released; it touches nothing any more", run.id)));
+    }
     if *resolution == Resolution::Retry && !in_time {
         return Err(SteerError::NotNow(format!("run {} is {}; nothing of it is tried again", run.id, run.phase.word())));
     }
-    if let (Resolution::Done { outputs }, Some(planned)) = (resolution, run.plan.step(step)) {
+    // What is done about an undo has no outputs.
+    if let (Resolution::Done { outputs }, Some(planned), false) = (resolution, run.plan.step(step), retries_undo) {
         match &planned.inner {
             Some(inner) => check_inner(planned, inner, outputs)?,
             None => check_outputs(&planned.step_type, outputs, ports)?,
         }
     }
-    Ok(vec![Event::StepResolved { step: step.clone(), resolution: resolution.clone(), by: by.clone(), comment: comment.to_owned() }])
+    let resolved = Event::StepResolved { step: step.clone(), resolution: resolution.clone(), by: by.clone(), comment: comment.to_owned() };
+    if run.phase == RunPhase::Ended {
+        return Ok(vec![Event::RunReopened { by: by.clone(), comment: comment.to_owned() }, resolved]);
+    }
+    Ok(vec![resolved])
 }
 
 /// What a person says that an inner step answered must be what later steps read.

@@ -6,6 +6,7 @@ mod list;
 mod perform;
 mod react;
 mod record;
+mod undoing;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -297,6 +298,7 @@ impl Executor {
         match action {
             Action::Begin { step } => self.begin(&step),
             Action::Observe { step } => match self.moved(&step) {
+                Some(why) if self.run.state(&step) == StepState::UndoInDoubt => self.record(Event::UndoFailed { step, why }),
                 Some(why) => self.record(Event::StepHeld { step, why, evidence: Evidence::none() }),
                 None => self.call(&step, perform::Kind::Observe),
             },

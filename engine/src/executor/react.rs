@@ -49,9 +49,10 @@ impl Executor {
             Answer::Prepared(answer) => self.prepared(step, end.attempt, end.with, answer),
             Answer::Executed(Ok(value)) => self.succeeded(step, value, Seen::Executed).await,
             Answer::Executed(Err(error)) => self.failed(step, error),
+            Answer::Observed(seen) if self.run.state(&step.id) == StepState::UndoInDoubt => self.undo_observed(step, seen),
             Answer::Observed(seen) => self.observed(step, seen).await,
             Answer::Undone(Ok(())) => self.record(Event::UndoSucceeded { step: step.id.clone() }),
-            Answer::Undone(Err(error)) => self.record(Event::UndoFailed { step: step.id.clone(), why: error.to_string() }),
+            Answer::Undone(Err(error)) => self.undo_failed(step, error),
         }
     }
 
@@ -69,7 +70,9 @@ impl Executor {
             RunPhase::Finalising => !self.detaching,
             RunPhase::Held | RunPhase::Unwinding | RunPhase::Ended => false,
         };
-        if !goes_on {
+        // So may a person have gone on without the step, paused the run or frozen what it would change.
+        let may_start = matches!(self.run.state(&step.id), StepState::Waiting | StepState::Backoff) && self.run.brake(step).is_none();
+        if !goes_on || !may_start {
             return Ok(());
         }
         let id = step.id.clone();
@@ -189,7 +192,12 @@ impl Executor {
     }
 
     fn due(&self, step: &PlanStep) -> Timestamp {
-        let wait = retry::delay(&step.retry, self.attempts(&step.id), &format!("{}/{}", self.run.id, step.id));
+        self.due_after(step, self.attempts(&step.id), &format!("{}/{}", self.run.id, step.id))
+    }
+
+    /// When the try after so many is due; `name` tells its chance apart from others.
+    pub(super) fn due_after(&self, step: &PlanStep, tries: u32, name: &str) -> Timestamp {
+        let wait = retry::delay(&step.retry, tries, name);
         let wait = millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         self.ports.clock.now().saturating_add(wait).unwrap_or(Timestamp::MAX)
     }

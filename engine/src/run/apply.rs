@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::tables::{PhaseChange, StepChange, phase_after, step_after};
-use super::{Ask, Run, RunPhase, StepRun, StepState, crosses};
+use super::{Ask, Frozen, Pause, Run, RunPhase, StepRun, StepState, crosses};
 use crate::census::Moment;
 use crate::context::{Approval, Proof};
-use crate::journal::{Entry, Event, Outcome, Output, Resolution, RunId, Seen};
+use crate::journal::{Back, Entry, Event, Outcome, Output, Resolution, RunId, Seen};
 use jiff::Timestamp;
 use lifeboat_runbooks::names::StepId;
 
@@ -51,7 +51,7 @@ impl Run {
         if self.entries == 0 && !matches!(entry.event, Event::RunAdmitted { .. }) {
             return Err(IllegalTransition::Misplaced("the first entry of a run is not its admission".into()));
         }
-        if self.phase == RunPhase::Ended && !matches!(entry.event, Event::RunReleasedLocks { .. }) {
+        if self.phase == RunPhase::Ended && !matches!(entry.event, Event::RunReleasedLocks { .. } | Event::RunReopened { .. }) {
             return Err(IllegalTransition::Misplaced("the run has ended".into()));
         }
         match &entry.event {
@@ -95,6 +95,7 @@ impl Run {
             Event::StepSucceeded { step, output, measures, seen } => {
                 let record = self.change(step, StepChange::Succeeded, at)?;
                 record.doubtful = false;
+                record.measured_at = Some(at);
                 record.measures.clone_from(measures);
                 record.proof = Some(match seen {
                     Seen::Executed | Seen::Observed => Proof::Seen,
@@ -141,11 +142,8 @@ impl Run {
                 record.approvals.clear();
             }
             Event::ApprovalGranted { step, by, comment, .. } => self.grant(step, by.name(), comment.as_deref(), at)?,
-            Event::ApprovalVoided { step, why } => {
-                let record = self.change(step, StepChange::Voided, at)?;
-                record.approvals.clear();
-                record.why = Some(why.clone());
-            }
+            Event::ApprovalVoided { step, why } => self.void(step, why, at)?,
+            Event::FactsRemeasured { step, output, measures } => self.remeasure(step, output, measures, at)?,
             Event::ApprovalDenied { step, by, comment } => {
                 let why = format!("denied by {}{}", by.name(), comment.as_ref().map(|c| format!(": {c}")).unwrap_or_default());
                 let record = self.change(step, StepChange::Denied, at)?;
@@ -159,13 +157,55 @@ impl Run {
                 record.why = Some("nobody answered in time, which is a no".into());
             }
             Event::CancelRequested { by, .. } => self.cancelled_by = Some(by.clone()),
+            Event::RunPaused { by, comment } => {
+                if self.paused.is_some() {
+                    return Err(IllegalTransition::Misplaced("the run is paused already".into()));
+                }
+                self.paused = Some(Pause { by: by.clone(), why: comment.clone(), since: at });
+                self.braked(at);
+            }
+            Event::RunContinued { .. } => {
+                if self.paused.take().is_none() {
+                    return Err(IllegalTransition::Misplaced("the run is not paused".into()));
+                }
+                self.braked(at);
+            }
+            Event::RunFrozen { resource, by, why, blind } => {
+                if self.frozen.iter().any(|frozen| frozen.resource == *resource) {
+                    return Err(IllegalTransition::Misplaced("the run met this freeze already".into()));
+                }
+                self.frozen.push(Frozen { resource: resource.clone(), by: by.clone(), why: why.clone(), since: at, blind: blind.clone() });
+                self.braked(at);
+            }
+            Event::RunThawed { resource, .. } => {
+                let Some(place) = self.frozen.iter().position(|frozen| frozen.resource == *resource) else {
+                    return Err(IllegalTransition::Misplaced("the run has not met this freeze".into()));
+                };
+                self.frozen.remove(place);
+                self.braked(at);
+            }
             Event::RunHeld { why } => self.phase(PhaseChange::Held, Some(why))?,
             Event::RunReleased => self.phase(PhaseChange::Released, None)?,
             Event::UnwindingStarted { turn, back } => {
                 self.phase(PhaseChange::Unwound, None)?;
                 self.turn = Some((turn.clone(), *back));
             }
-            Event::UndoStarted { step } => self.change(step, StepChange::UndoStarted, at).map(|_| ())?,
+            Event::UndoStarted { step } => {
+                let record = self.change(step, StepChange::UndoStarted, at)?;
+                record.undos += 1;
+                record.retry_at = None;
+            }
+            Event::UndoInDoubt { step, why } => {
+                let record = self.change(step, StepChange::UndoOutcomeUnknown, at)?;
+                record.doubtful = true;
+                record.why = Some(why.clone());
+            }
+            Event::UndoNotDone { step, why, retry_at } => {
+                let record = self.change(step, StepChange::UndoNotDone, at)?;
+                record.doubtful = false;
+                record.retry_at = Some(*retry_at);
+                record.why = Some(why.clone());
+            }
             Event::UndoSucceeded { step } => self.change(step, StepChange::UndoSucceeded, at)?.doubtful = false,
             Event::UndoFailed { step, why } => self.change(step, StepChange::UndoFailed, at)?.why = Some(why.clone()),
             Event::FinalisingStarted => self.phase(PhaseChange::Finalising, None)?,
@@ -174,6 +214,7 @@ impl Run {
                 self.outcome = Some(*outcome);
                 self.ended_at = Some(at);
             }
+            Event::RunReopened { .. } => self.reopen()?,
             Event::RunReleasedLocks { .. } => {
                 if self.phase != RunPhase::Ended || self.outcome != Some(Outcome::Stuck) || self.locks_released {
                     return Err(IllegalTransition::Misplaced("only a stuck run keeps locks that can be released".into()));
@@ -267,6 +308,7 @@ impl Run {
             let record = self.change(&id, StepChange::Claimed, at)?;
             record.cut_short += u32::from(cut_short);
             record.doubtful = true;
+            record.retry_at = None;
             record.why = Some("the process that ran it is gone".into());
             self.note(&id);
         }
@@ -288,8 +330,10 @@ impl Run {
             }
             Resolution::Retry => {
                 let record = self.change(step, StepChange::ResolvedRetry, at)?;
-                record.retry_at = Some(at);
+                // An undo is looked at again before it is repeated.
+                record.retry_at = (!undo_failed).then_some(at);
                 record.adoptions = 0;
+                record.undos = 0;
                 record.why = Some(comment.to_owned());
                 // Wanting another attempt says nothing of what the last one did.
                 return Ok(());
@@ -308,6 +352,55 @@ impl Run {
         };
         record.doubtful = false;
         record.why = Some(comment.to_owned());
+        Ok(())
+    }
+
+    /// Answers so far do not count. A last yes can be voided too, while nothing that needs it has begun.
+    fn void(&mut self, step: &StepId, why: &str, at: Timestamp) -> Result<(), IllegalTransition> {
+        if self.step_mut(step)?.ask.is_none() {
+            return Err(IllegalTransition::Misplaced(format!("nobody was asked in step {step}")));
+        }
+        let record = self.change(step, StepChange::Voided, at)?;
+        record.approvals.clear();
+        record.output = None;
+        record.value = None;
+        record.proof = None;
+        record.why = Some(why.to_owned());
+        Ok(())
+    }
+
+    fn remeasure(
+        &mut self,
+        step: &StepId,
+        output: &Output,
+        measures: &[crate::measure::Measure],
+        at: Timestamp,
+    ) -> Result<(), IllegalTransition> {
+        let record = self.step_mut(step)?;
+        if record.state != StepState::Succeeded || record.proof != Some(Proof::Seen) {
+            return Err(IllegalTransition::Misplaced(format!("step {step} has measured nothing that could be measured again")));
+        }
+        record.value = match output {
+            Output::Inline(value) => Some(value.clone()),
+            Output::Kept { .. } => None,
+        };
+        record.output = Some(output.clone());
+        record.measures = measures.to_vec();
+        record.measured_at = Some(at);
+        Ok(())
+    }
+
+    /// A stuck run goes on unwinding. Only where an undo left something behind, and while it has its locks.
+    fn reopen(&mut self) -> Result<(), IllegalTransition> {
+        let undoing = matches!(self.turn, Some((_, Back::Undo)));
+        let left = self.steps.values().any(|record| record.state == StepState::UndoFailed);
+        if self.outcome != Some(Outcome::Stuck) || self.locks_released || !undoing || !left {
+            return Err(IllegalTransition::Misplaced("only a stuck run with a failed undo can be taken up again".into()));
+        }
+        self.phase(PhaseChange::Reopened, None)?;
+        self.outcome = None;
+        self.ended_at = None;
+        self.why = None;
         Ok(())
     }
 

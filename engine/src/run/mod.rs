@@ -2,13 +2,14 @@
 //! events in `apply`. Nothing here waits, writes or asks for the time.
 
 mod apply;
+mod brake;
 pub mod index;
 pub mod tables;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -21,6 +22,7 @@ use lifeboat_runbooks::names::{Effect, StepId};
 use lifeboat_runbooks::plan::{OnFailure, Plan, PlanStep, Return};
 
 pub use apply::IllegalTransition;
+pub use brake::{Brake, Frozen, Pause, asks};
 use index::Index;
 
 /// How a step stands.
@@ -183,8 +185,12 @@ pub struct StepRun {
     pub measures: Vec<Measure>,
     /// Why it failed, was refused, held, skipped or not run, as told last.
     pub why: Option<String>,
-    /// When a further attempt is due.
+    /// When a further attempt, or a further undo, is due. `None` for an undo in doubt that is still to be looked at.
     pub retry_at: Option<Timestamp>,
+    /// Undos begun, counted anew after a person's decision.
+    pub undos: u32,
+    /// When its output was measured last: as the step ended, or again for people who are asked.
+    pub measured_at: Option<Timestamp>,
     /// The open or last question to people.
     pub ask: Option<Ask>,
     /// Answers that count.
@@ -238,6 +244,14 @@ pub struct Run {
     pub predicted: Option<Box<Predicted>>,
     /// A person asked to stop.
     pub cancelled_by: Option<Actor>,
+    /// A person stopped it for a while.
+    pub paused: Option<Pause>,
+    /// Freezes that it met and that are not over.
+    pub frozen: Vec<Frozen>,
+    /// Since when its timers stand still.
+    pub still_since: Option<Timestamp>,
+    /// How long they stood still before that, in all.
+    pub stood_still: SignedDuration,
     /// How often a new process took it over.
     pub claims: u32,
     /// Whether a person gave up the locks of a stuck run.
@@ -272,6 +286,10 @@ impl Run {
             listed_after: None,
             predicted: None,
             cancelled_by: None,
+            paused: None,
+            frozen: Vec::new(),
+            still_since: None,
+            stood_still: SignedDuration::ZERO,
             claims: 0,
             locks_released: false,
             entries: 0,

@@ -53,7 +53,11 @@ pub enum StepChange {
     UndoStarted,
     /// Its undo is done.
     UndoSucceeded,
-    /// Its undo failed.
+    /// Its undo's outcome was lost.
+    UndoOutcomeUnknown,
+    /// Its effect still stands; another undo is due.
+    UndoNotDone,
+    /// Its undo failed for good.
     UndoFailed,
 }
 
@@ -67,10 +71,12 @@ pub const STEP_TABLE: &[(StepState, StepChange, StepState)] = &[
     (S::Waiting, C::Skipped, S::Skipped),
     (S::Waiting, C::Refused, S::Held),
     (S::Waiting, C::NotRun, S::NotRun),
+    (S::Waiting, C::ResolvedSkip, S::Skipped),
     //
     (S::AwaitingApproval, C::Granted, S::AwaitingApproval),
     (S::AwaitingApproval, C::GrantedLast, S::Succeeded),
     (S::AwaitingApproval, C::Voided, S::AwaitingApproval),
+    (S::AwaitingApproval, C::ApprovalRequested, S::AwaitingApproval),
     (S::AwaitingApproval, C::Denied, S::Failed),
     (S::AwaitingApproval, C::Expired, S::Failed),
     (S::AwaitingApproval, C::NotRun, S::NotRun),
@@ -109,14 +115,21 @@ pub const STEP_TABLE: &[(StepState, StepChange, StepState)] = &[
     (S::Failed, C::ResolvedGiveUp, S::Failed),
     //
     (S::Succeeded, C::Rejected, S::Rejected),
+    // The facts got worse after the last yes and before anything relied on it.
+    (S::Succeeded, C::Voided, S::AwaitingApproval),
     (S::Rejected, C::ResolvedDone, S::Succeeded),
     (S::Rejected, C::ResolvedGiveUp, S::Rejected),
     (S::Succeeded, C::UndoStarted, S::Undoing),
     (S::Rejected, C::UndoStarted, S::Undoing),
     (S::Undoing, C::UndoSucceeded, S::Undone),
     (S::Undoing, C::UndoFailed, S::UndoFailed),
+    (S::Undoing, C::UndoOutcomeUnknown, S::UndoInDoubt),
+    (S::Undoing, C::UndoNotDone, S::UndoInDoubt),
     (S::Undoing, C::Claimed, S::UndoInDoubt),
     (S::UndoInDoubt, C::UndoStarted, S::Undoing),
+    (S::UndoInDoubt, C::UndoSucceeded, S::Undone),
+    (S::UndoInDoubt, C::UndoNotDone, S::UndoInDoubt),
+    (S::UndoInDoubt, C::UndoFailed, S::UndoFailed),
     (S::UndoInDoubt, C::Claimed, S::UndoInDoubt),
     (S::UndoFailed, C::ResolvedRetry, S::UndoInDoubt),
     (S::UndoFailed, C::ResolvedDone, S::Undone),
@@ -143,6 +156,8 @@ pub enum PhaseChange {
     Finalising,
     /// Over.
     Ended,
+    /// A person takes up a stuck run again.
+    Reopened,
 }
 
 use PhaseChange as E;
@@ -163,6 +178,8 @@ pub const PHASE_TABLE: &[(RunPhase, PhaseChange, RunPhase)] = &[
     (P::Unwinding, E::Finalising, P::Finalising),
     (P::Finalising, E::Began, P::Finalising),
     (P::Finalising, E::Ended, P::Ended),
+    // Only a stuck run that has an effect left behind by its undo: `Run::apply` checks it.
+    (P::Ended, E::Reopened, P::Unwinding),
 ];
 
 /// The phase that follows, if the table has it.

@@ -78,10 +78,16 @@ pub enum Back {
     Succeed,
     /// The effect is gone after so many milliseconds.
     SucceedAfter(u64),
+    /// The effect stays; the cause may pass.
+    NotDone,
     /// The effect stays.
     Fail,
     /// The effect is gone, the answer lost.
     LoseAnswer,
+    /// The request never arrives: the effect stays.
+    LoseRequest,
+    /// The effect is gone, and no answer comes.
+    HangAfter,
     /// No answer, and the effect stays.
     Hang,
     /// The step's code panics.

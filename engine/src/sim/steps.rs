@@ -161,7 +161,9 @@ impl Simulated {
         let back = self.world.next_back(cx.step.as_str());
         cx.sleep(HALF).await;
         match back {
-            Back::Succeed | Back::LoseAnswer => {}
+            Back::Succeed | Back::LoseAnswer | Back::HangAfter => {}
+            Back::NotDone => return Err(StepError::not_done("it could not be taken back for now")),
+            Back::LoseRequest => return Err(StepError::unknown("the request of an undo was lost")),
             Back::SucceedAfter(ms) => cx.sleep(Duration::from_millis(ms)).await,
             Back::Fail => return Err(StepError::hopeless("it cannot be taken back")),
             Back::Hang => std::future::pending::<()>().await,
@@ -175,6 +177,9 @@ impl Simulated {
         self.process.past(then).await;
         if back == Back::LoseAnswer || then == Then::GoAndFail {
             return Err(StepError::unknown("the answer of an undo was lost"));
+        }
+        if back == Back::HangAfter {
+            std::future::pending::<()>().await;
         }
         cx.sleep(HALF).await;
         Ok(())

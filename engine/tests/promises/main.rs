@@ -13,5 +13,7 @@ mod journal;
 mod order;
 mod people;
 mod random;
+mod steer;
 mod tables;
 mod takeover;
+mod undo;

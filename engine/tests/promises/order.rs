@@ -236,7 +236,7 @@ fn the_rule_of_a_step_goes_before_the_rule_of_the_run() {
 
 #[test]
 fn an_undo_that_fails_leaves_the_run_stuck_with_its_locks() {
-    for back in [Back::Fail, Back::LoseAnswer, Back::Hang, Back::Panic] {
+    for back in [Back::Fail, Back::LoseRequest, Back::Hang, Back::Panic] {
         on_stage(async |stage| {
             stage.world.always("bad", Act::Hopeless).always_back("first", back);
             let (run, rest) = stage.run(plan([change("first"), change("bad").after(&["first"])]).failing(OnFailure::Undo)).await;

@@ -259,6 +259,6 @@ proptest! {
         drill in any::<bool>(),
         deaths in prop::collection::vec(death(), 0..4),
     ) {
-        on_stage(async |stage| lives(&stage, &steps, rule, if drill { "drill" } else { "failover" }, &deaths).await);
+        on_stage(async |stage| Box::pin(lives(&stage, &steps, rule, if drill { "drill" } else { "failover" }, &deaths)).await);
     }
 }

@@ -19,6 +19,8 @@ use crate::world::{Act, Back, Gate, Sight};
 const BY_HAND: &[(S, StepChange, S)] = &[
     // Facts that got worse void a yes; no step type tells so yet.
     (S::AwaitingApproval, StepChange::Voided, S::AwaitingApproval),
+    (S::AwaitingApproval, StepChange::ApprovalRequested, S::AwaitingApproval),
+    (S::Succeeded, StepChange::Voided, S::AwaitingApproval),
 ];
 
 async fn seen(stage: &Stage, name: &RunId, all: &mut Rows) {
@@ -139,6 +141,24 @@ fn every_row_of_both_tables_is_reached() {
             stage.run_with(steps, &mut people).await.0
         });
     }
+    // Undos whose answer is lost, seen as done, as not done and as nobody knows what; one that fails and may pass; and a stuck run that
+    // is taken up again.
+    played(&mut all, async |stage| {
+        stage.world.always("bad", Act::Hopeless).backs("a", &[Back::LoseAnswer]).backs("b", &[Back::LoseRequest, Back::NotDone]);
+        stage.world.backs("c", &[Back::LoseRequest]).sights("c", &[Sight::Unknown; 6]);
+        let steps = [change("a"), change("b").on("dns").tries(4), change("c").on("web"), change("bad").after(&["a", "b", "c"])];
+        let name = stage.run(plan(steps).failing(OnFailure::Undo)).await.0;
+        stage.steer_at_rest(&name, resolve("c", Resolution::Retry), actor("ann")).await.unwrap();
+        stage.resume(&name).await;
+        name
+    });
+    // Skipped before it began.
+    played(&mut all, async |stage| {
+        let name = stage.admit(plan([change("a")])).await.run.id;
+        stage.steer_at_rest(&name, resolve("a", Resolution::Skip), actor("ann")).await.unwrap();
+        stage.resume(&name).await;
+        name
+    });
     // Ends before anything began.
     played(&mut all, async |stage| stage.run(plan([]).finally([look("last")])).await.0);
     played(&mut all, async |stage| {
@@ -265,6 +285,8 @@ fn events() -> Vec<(StepChange, bool, Event)> {
         (C::Rejected, false, Event::StepRejected { step: step(), assertion: why() }),
         (C::UndoStarted, false, Event::UndoStarted { step: step() }),
         (C::UndoSucceeded, false, Event::UndoSucceeded { step: step() }),
+        (C::UndoOutcomeUnknown, false, Event::UndoInDoubt { step: step(), why: why() }),
+        (C::UndoNotDone, false, Event::UndoNotDone { step: step(), why: why(), retry_at: dawn() }),
         (C::UndoFailed, false, Event::UndoFailed { step: step(), why: why() }),
     ]
 }
@@ -320,25 +342,41 @@ fn what_the_phase_table_does_not_have_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn a_run_that_has_ended_takes_nothing_but_the_release_of_its_locks() {
+fn a_run_that_has_ended_takes_nothing_but_the_release_of_its_locks_and_a_new_try_at_what_it_left_behind() {
     for state in STATES {
         let others = [
             Event::RunClaimed { why: "why".into() },
             Event::CancelRequested { by: actor("ann"), comment: None },
             Event::RunReleasedLocks { by: actor("ann"), comment: "why".into() },
+            Event::RunReopened { by: actor("ann"), comment: "why".into() },
+            Event::RunPaused { by: actor("ann"), comment: "why".into() },
         ];
         for event in events().into_iter().map(|(_, _, event)| event).chain(others) {
             let mut run = standing(state, RunPhase::Ended);
             assert!(run.apply(&entry(event.clone())).is_err(), "{state:?} took {event:?} after the end");
         }
     }
+    let reopen = entry(Event::RunReopened { by: actor("ann"), comment: "why".into() });
     let mut stuck = standing(S::Failed, RunPhase::Ended);
     stuck.outcome = Some(Outcome::Stuck);
     assert!(stuck.holds_locks());
+    stuck.turn = Some((Turn::Cancelled, Effects::Undo));
+    assert!(stuck.apply(&reopen).is_err(), "no undo left anything behind");
+    let mut left = standing(S::UndoFailed, RunPhase::Ended);
+    left.outcome = Some(Outcome::Stuck);
+    left.turn = Some((Turn::Cancelled, Effects::Undo));
+    left.apply(&reopen).unwrap();
+    assert_eq!((left.phase, left.outcome), (RunPhase::Unwinding, None));
+    assert!(left.holds_locks());
     let release = entry(Event::RunReleasedLocks { by: actor("ann"), comment: "why".into() });
     stuck.apply(&release).unwrap();
     assert!(!stuck.holds_locks());
     assert!(stuck.apply(&release).is_err(), "locks are given up once");
+    let mut left = standing(S::UndoFailed, RunPhase::Ended);
+    left.outcome = Some(Outcome::Stuck);
+    left.turn = Some((Turn::Cancelled, Effects::Undo));
+    left.apply(&release).unwrap();
+    assert!(left.apply(&reopen).is_err(), "without its locks a run touches nothing any more");
 }
 
 #[test]

@@ -73,11 +73,19 @@ fn step_change(event: &Event, id: &lifeboat_engine::StepId, was: StepState, is: 
         Event::ApprovalExpired { step } => (step, C::Expired),
         Event::UndoStarted { step } => (step, C::UndoStarted),
         Event::UndoSucceeded { step } => (step, C::UndoSucceeded),
+        Event::UndoInDoubt { step, .. } => (step, C::UndoOutcomeUnknown),
+        Event::UndoNotDone { step, .. } => (step, C::UndoNotDone),
         Event::UndoFailed { step, .. } => (step, C::UndoFailed),
         Event::RunClaimed { .. } => return was.is_open().then_some(C::Claimed),
         Event::RunAdmitted { .. }
         | Event::PeersListed { .. }
+        | Event::FactsRemeasured { .. }
         | Event::CancelRequested { .. }
+        | Event::RunPaused { .. }
+        | Event::RunContinued { .. }
+        | Event::RunFrozen { .. }
+        | Event::RunThawed { .. }
+        | Event::RunReopened { .. }
         | Event::RunHeld { .. }
         | Event::RunReleased
         | Event::UnwindingStarted { .. }
@@ -98,6 +106,7 @@ fn phase_change(event: &Event) -> Option<PhaseChange> {
         Event::UnwindingStarted { .. } => Some(PhaseChange::Unwound),
         Event::FinalisingStarted => Some(PhaseChange::Finalising),
         Event::RunEnded { .. } => Some(PhaseChange::Ended),
+        Event::RunReopened { .. } => Some(PhaseChange::Reopened),
         Event::RunAdmitted { .. }
         | Event::PeersListed { .. }
         | Event::RunClaimed { .. }
@@ -113,8 +122,15 @@ fn phase_change(event: &Event) -> Option<PhaseChange> {
         | Event::ApprovalVoided { .. }
         | Event::ApprovalDenied { .. }
         | Event::ApprovalExpired { .. }
+        | Event::FactsRemeasured { .. }
         | Event::CancelRequested { .. }
+        | Event::RunPaused { .. }
+        | Event::RunContinued { .. }
+        | Event::RunFrozen { .. }
+        | Event::RunThawed { .. }
         | Event::UndoStarted { .. }
+        | Event::UndoInDoubt { .. }
+        | Event::UndoNotDone { .. }
         | Event::UndoSucceeded { .. }
         | Event::UndoFailed { .. }
         | Event::RunReleasedLocks { .. } => None,

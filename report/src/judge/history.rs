@@ -193,6 +193,13 @@ impl History {
             Event::RunReleasedLocks { by, comment } => self.decide(at, by, "released the locks", None, Some(comment)),
             Event::StepNotRun { step, .. } => self.end_approval(step, ApprovalEnd::Withdrawn, at),
             Event::UndoStarted { .. } => self.undo_began = true,
+            Event::FactsRemeasured { step, measures, .. } => {
+                self.measures.extend(measures.iter().map(|measure| Recorded { step: step.clone(), at, measure: measure.clone() }));
+            }
+            Event::RunPaused { by, comment } => self.decide(at, by, "paused the run", None, Some(comment)),
+            Event::RunContinued { by, comment } => self.decide(at, by, "let the run go on", None, Some(comment)),
+            Event::RunReopened { by, comment } => self.decide(at, by, "took the run up again", None, Some(comment)),
+            Event::UndoInDoubt { step, .. } => self.of(step).doubts += 1,
             Event::StepSkipped { .. }
             | Event::StepInProgress { .. }
             | Event::StepRejected { .. }
@@ -200,7 +207,10 @@ impl History {
             | Event::RunHeld { .. }
             | Event::RunReleased
             | Event::UnwindingStarted { .. }
+            | Event::RunFrozen { .. }
+            | Event::RunThawed { .. }
             | Event::UndoSucceeded { .. }
+            | Event::UndoNotDone { .. }
             | Event::UndoFailed { .. }
             | Event::FinalisingStarted
             | Event::RunEnded { .. } => {}
