@@ -112,6 +112,8 @@ codes! {
     SAME_PLACE = "LB062";
     /// A setting that has no effect.
     NO_EFFECT = "LB063";
+    /// A test that contradicts itself or its runbook.
+    BAD_TEST = "LB070";
     /// There are too many problems to show.
     TOO_MANY_PROBLEMS = "LB099";
 }

@@ -18,6 +18,7 @@ mod rules;
 pub mod runbook;
 mod shape;
 mod suggest;
+pub mod testing;
 mod work;
 mod yaml;
 
