@@ -77,11 +77,15 @@ pub(crate) enum Command {
     Resolve(ResolveArgs),
     /// Stop a run: nothing more is started
     Cancel(CancelArgs),
+    /// Play a runbook in a simulated world: each step failing, each pair of steps failing. Changes nothing
+    Simulate(SimulateArgs),
+    /// Run the tests beside a runbook in a simulated world. Changes nothing
+    Test(TestArgs),
     /// Draw a runbook's graph
     Graph(GraphArgs),
     /// List the step types, or print one's page
     Steps(StepsArgs),
-    /// Print the JSON Schema of runbooks, or of the inventory, for editors
+    /// Print the JSON Schema of runbooks, of their tests, or of the inventory, for editors
     Schema(SchemaArgs),
     /// Write a heartbeat row and keep the acknowledged values outside the database
     Heartbeat(HeartbeatArgs),
@@ -143,6 +147,74 @@ pub(crate) struct ResumeArgs {
     #[arg(long)]
     pub(crate) no_wait: bool,
     /// What is printed at the end
+    #[arg(long, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+/// The production executor plays the plan in virtual time, with simulated steps made from the catalog: every step fails in turn (for
+/// good, refused at its gate, outcome unknown; an approval is denied or not answered), then every pair that can end differently from
+/// its single failures. Simulated people say yes to every approval. Nothing outside this process is asked or changed.
+///
+/// Exit code 0 when every case ends acceptably: it succeeds, waits for a person, or ends with nothing left behind. 1 when a case ends
+/// stuck, leaves an effect behind, or may leave two primaries, and no --allow names that. 2 for bad input.
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    #[command(flatten)]
+    pub(crate) runbook: RunbookArgs,
+    /// An output of a step wherever it succeeds; what is not named is made up from the output's type. May be given several times
+    #[arg(long = "output", value_name = "STEP.NAME=VALUE")]
+    pub(crate) outputs: Vec<String>,
+    /// What simulated people answer to approvals
+    #[arg(long, default_value = "yes")]
+    pub(crate) approvals: Answers,
+    /// The most pairs of failures that are played; of more, a sample from all over the plan
+    #[arg(long, default_value_t = lifeboat_engine::sim::rehearsal::PAIRS_DEFAULT, value_name = "N")]
+    pub(crate) pairs: usize,
+    /// An end that is accepted in this runbook. May be given several times
+    #[arg(long, value_name = "END")]
+    pub(crate) allow: Vec<Allowed>,
+    /// Every case in full
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+    /// Output
+    #[arg(long, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Answers {
+    /// Everybody says yes
+    Yes,
+    /// Somebody says no
+    No,
+    /// Nobody answers
+    Silence,
+}
+
+/// Ends that a runbook may have only when somebody says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Allowed {
+    /// A run ends stuck: a person is needed, locks are kept
+    Stuck,
+    /// A run ends without success, and effects stand
+    LeftBehind,
+    /// Two databases may take writes
+    TwoPrimaries,
+}
+
+/// A test file lists cases: what happens to steps and what people do, and what is expected of the run. Each case is played by the
+/// production executor in a simulated world. `lifeboat schema test` prints the form.
+///
+/// Exit code 0 when every case meets its expectations, 1 when one does not, 2 for bad input.
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// Test files; for a runbook, the test file beside it (`runbook.yaml`: `runbook.test.yaml`)
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Only cases whose name holds this text
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
+    /// Output
     #[arg(long, default_value = "text")]
     pub(crate) format: Format,
 }
@@ -278,6 +350,8 @@ pub(crate) enum SchemaOf {
     Runbook,
     /// lifeboat.yaml
     Inventory,
+    /// Tests of runbooks (`*.test.yaml`)
+    Test,
 }
 
 #[derive(Debug, Args)]

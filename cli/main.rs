@@ -50,6 +50,8 @@ async fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Deny(a) => commands::answer::deny(&global, &a).await,
         Command::Resolve(a) => commands::resolve::run(&global, &a).await,
         Command::Cancel(a) => commands::cancel::run(&global, &a).await,
+        Command::Simulate(a) => commands::simulate::run(&global, &a),
+        Command::Test(a) => commands::test::run(&global, &a),
         Command::Graph(a) => commands::graph::run(&global, &a),
         Command::Steps(a) => commands::steps::run(&a),
         Command::Schema(a) => commands::schema::run(&a),

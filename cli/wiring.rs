@@ -69,12 +69,19 @@ fn special(kind: FileType) -> &'static str {
 
 /// Whether to colour what goes to standard error.
 pub(crate) fn colour(global: &Global) -> diagnostics::Colour {
+    colour_of(global, &std::io::stderr())
+}
+
+/// Whether to colour what goes to standard output.
+pub(crate) fn colour_of_output(global: &Global) -> diagnostics::Colour {
+    colour_of(global, &std::io::stdout())
+}
+
+fn colour_of(global: &Global, stream: &impl std::io::IsTerminal) -> diagnostics::Colour {
     match global.color {
         When::Always => diagnostics::Colour::Ansi,
         When::Never => diagnostics::Colour::Plain,
-        When::Auto if std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none() => {
-            diagnostics::Colour::Ansi
-        }
+        When::Auto if stream.is_terminal() && std::env::var_os("NO_COLOR").is_none() => diagnostics::Colour::Ansi,
         When::Auto => diagnostics::Colour::Plain,
     }
 }

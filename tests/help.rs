@@ -25,6 +25,8 @@ const COMMANDS: &[&str] = &[
     "deny",
     "resolve",
     "cancel",
+    "simulate",
+    "test",
     "graph",
     "steps",
     "schema",
@@ -122,7 +124,7 @@ fn every_step_type_is_listed_and_has_a_page() {
 #[test]
 fn the_schemas_are_whole_and_those_beside_the_examples_are_these() {
     let desk = Desk::new();
-    for (of, file) in [("runbook", "runbook.schema.json"), ("inventory", "inventory.schema.json")] {
+    for (of, file) in [("runbook", "runbook.schema.json"), ("inventory", "inventory.schema.json"), ("test", "test.schema.json")] {
         let printed = desk.lifeboat(&["schema", of]).expect(0);
         let schema = printed.json();
         assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
@@ -164,7 +166,8 @@ fn examples() -> Vec<(PathBuf, PathBuf)> {
         let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{error}"));
         for file in files.flatten().map(|entry| entry.path()) {
             let yaml = file.extension().is_some_and(|end| end == "yaml");
-            if yaml && file.file_name().is_some_and(|name| name != "lifeboat.yaml") {
+            let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if yaml && name != "lifeboat.yaml" && !name.ends_with(".test.yaml") {
                 found.push((file, folder.join("lifeboat.yaml")));
             }
         }

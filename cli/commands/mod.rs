@@ -13,5 +13,7 @@ pub(crate) mod resume;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod schema;
+pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod steps;
+pub(crate) mod test;

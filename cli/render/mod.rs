@@ -3,8 +3,10 @@
 pub(crate) mod plan;
 pub(crate) mod progress;
 pub(crate) mod runs;
+pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod steps;
+pub(crate) mod test;
 mod words;
 
 /// Whether a process drives a run.

@@ -197,6 +197,11 @@ impl Registry {
         self
     }
 
+    /// Only these step types: nothing of the engine's own, no kinds of resource.
+    pub(crate) fn of(types: impl IntoIterator<Item = Arc<dyn StepType>>) -> Self {
+        Self { steps: types.into_iter().map(|step| (step.info().name, step)).collect(), kinds: Vec::new() }
+    }
+
     /// The same names and kinds, with another thing behind each step type.
     pub(crate) fn mapped(&self, each: impl Fn(&Arc<dyn StepType>) -> Arc<dyn StepType>) -> Self {
         Self { steps: self.steps.iter().map(|(name, step)| (*name, each(step))).collect(), kinds: self.kinds.clone() }

@@ -51,6 +51,12 @@ pub fn json(source: &Source, diagnostics: &[Diagnostic]) -> Value {
     diagnostics.iter().map(one).collect()
 }
 
+/// Line and column of the beginning of a span, both from 1, columns in characters.
+#[must_use]
+pub fn position(source: &Source, span: Span) -> (usize, usize) {
+    Lines::of(&source.text).position(&source.text, span.start)
+}
+
 /// `3 errors, 1 warning`.
 fn summary(diagnostics: &[Diagnostic]) -> Option<String> {
     let count = |severity: Severity| diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();

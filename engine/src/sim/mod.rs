@@ -27,10 +27,12 @@
 //!
 //! - [`SimClock::play`] runs any future in virtual time on this thread; it answers [`Stalled`] where nothing can go on.
 //! - [`World`] holds the truth about effects and is told beforehand what each step's calls meet ([`Act`], [`Gate`], [`Sight`], [`Back`]).
+//! - [`rehearsal`] plays one plan with failing steps for its author: the ground of `lifeboat simulate` and `lifeboat test`.
 //! - [`Stage`] is all that outlives a process; [`Process`] is one life, with its [`Fault`]s.
 
 mod clock;
 mod process;
+pub mod rehearsal;
 mod script;
 mod stage;
 mod steps;

@@ -90,7 +90,10 @@ impl CaseChecker<'_> {
                     let (message, help) = if approval {
                         (format!("`{name}` is answered by people"), "write `approved`, `denied` or `expires`")
                     } else {
-                        (format!("`{name}` asks nobody: only a step of type `{APPROVAL}` is approved, denied or expires"), "write for example `succeeds` or `fails`")
+                        (
+                            format!("`{name}` asks nobody: only a step of type `{APPROVAL}` is approved, denied or expires"),
+                            "write for example `succeeds` or `fails`",
+                        )
                     };
                     self.report(codes::BAD_TEST, attempt.span, message, Some(help.to_owned()));
                 }
@@ -189,7 +192,8 @@ fn partial(shape: Shape) -> Shape {
             rest: object.rest.map(|rest| Box::new(partial(*rest))),
         }),
         Kind::List { items, count } => Kind::List { items: Box::new(partial(*items)), count },
-        other @ (Kind::Any | Kind::Null | Kind::Bool | Kind::Int(_) | Kind::Number(_) | Kind::Text(_) | Kind::Duration | Kind::OneOf(_)) => other,
+        other
+        @ (Kind::Any | Kind::Null | Kind::Bool | Kind::Int(_) | Kind::Number(_) | Kind::Text(_) | Kind::Duration | Kind::OneOf(_)) => other,
     };
     Shape { kind, ..shape }
 }
@@ -198,8 +202,12 @@ fn partial(shape: Shape) -> Shape {
 #[must_use]
 pub fn holds(value: &Value, part: &Value) -> bool {
     match (value, part) {
-        (Value::Object(value), Value::Object(part)) => part.iter().all(|(key, part)| value.get(key).is_some_and(|value| holds(value, part))),
-        (Value::Array(value), Value::Array(part)) => value.len() == part.len() && value.iter().zip(part).all(|(value, part)| holds(value, part)),
+        (Value::Object(value), Value::Object(part)) => {
+            part.iter().all(|(key, part)| value.get(key).is_some_and(|value| holds(value, part)))
+        }
+        (Value::Array(value), Value::Array(part)) => {
+            value.len() == part.len() && value.iter().zip(part).all(|(value, part)| holds(value, part))
+        }
         (Value::Number(value), Value::Number(part)) => value == part || value.as_f64() == part.as_f64(),
         _ => value == part,
     }

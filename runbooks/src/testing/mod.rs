@@ -15,7 +15,7 @@ use crate::runbook::Spanned;
 
 pub use check::{check, holds};
 pub use read::parse;
-pub use sample::sample_outputs;
+pub use sample::{given_outputs, sample_outputs};
 pub use schema::schema;
 
 /// Most cases of a test file: each is a whole run.

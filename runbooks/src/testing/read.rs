@@ -85,7 +85,8 @@ impl Reader<'_> {
             if keys.len() > 1 {
                 let message = format!("an attempt ends in one way, and here are {}", crate::suggest::list(&keys));
                 let span = item.entries()[1].key_span;
-                self.problems.push(Diagnostic::error(codes::BAD_TEST, span, message).help("write a list with one of them for each attempt"));
+                self.problems
+                    .push(Diagnostic::error(codes::BAD_TEST, span, message).help("write a list with one of them for each attempt"));
                 continue;
             }
             if let Some(given) = given(item) {
@@ -188,9 +189,9 @@ fn expectations(node: &Node) -> Vec<Expected> {
             "order" => found.push(at(Expectation::Order(names()))),
             "undone" => found.push(at(Expectation::Undone(names()))),
             "standing" => found.push(at(Expectation::Standing(names()))),
-            "no_return" => found.extend(
-                text(Some(&entry.value)).map(|step| at(Expectation::NoReturn(if step == "none" { None } else { Some(step) }))),
-            ),
+            "no_return" => {
+                found.extend(text(Some(&entry.value)).map(|step| at(Expectation::NoReturn(if step == "none" { None } else { Some(step) }))))
+            }
             key => found.extend(entry.value.entries().iter().filter_map(|inner| {
                 let step = inner.key.clone();
                 let value = match key {

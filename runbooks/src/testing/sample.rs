@@ -9,12 +9,17 @@ use crate::shape::{self, Kind, Presence, Shape};
 const INSTANT: &str = "2026-01-01T00:00:00Z";
 
 /// Outputs of the shape that `output_schema` describes: every field that must be there, truths true, numbers the least that is allowed,
-/// texts their own name. A text that has the name of a parameter takes the parameter's value: what a step was told to do is what it
-/// says that it did. What `given` names stands before all of that.
+/// texts their own name. What a step was told to do and what a test names is put in by [`given_outputs`].
 #[must_use]
-pub fn sample_outputs(output_schema: &Value, with: &Value, given: &Value) -> Value {
-    let shape = shape::read(output_schema);
-    let mut made = sample(&shape, "output");
+pub fn sample_outputs(output_schema: &Value) -> Value {
+    sample(&shape::read(output_schema), "output")
+}
+
+/// A sample with what is known put in: a text that has the name of a parameter takes the parameter's value, because what a step was told
+/// to do is what it says that it did; what `given` names stands before all of that.
+#[must_use]
+pub fn given_outputs(sample: &Value, with: &Value, given: &Value) -> Value {
+    let mut made = sample.clone();
     if let (Value::Object(made), Value::Object(with)) = (&mut made, with) {
         for (name, value) in made.iter_mut().filter(|(_, value)| value.is_string()) {
             if let Some(told @ Value::String(_)) = with.get(name) {
@@ -72,7 +77,8 @@ mod tests {
                 "note": {"type": "string"},
             },
         });
-        let made = sample_outputs(&schema, &json!({"db": "orders-db", "ok": "no"}), &json!({"loss": {"bytes": 9}, "note": "x"}));
+        let made =
+            given_outputs(&sample_outputs(&schema), &json!({"db": "orders-db", "ok": "no"}), &json!({"loss": {"bytes": 9}, "note": "x"}));
         assert_eq!(
             made,
             json!({"db": "orders-db", "ok": true, "lag": "1s", "taken_at": INSTANT, "nodes": [], "loss": {"method": "exact", "bytes": 9}, "note": "x"})

@@ -7,7 +7,11 @@ use xtask::lab;
 use xtask::{Result, Trouble};
 
 /// What is written, by the word that `lifeboat schema` takes.
-const SCHEMAS: [(&str, &str); 2] = [("runbook", "docs/schema/runbook.schema.json"), ("inventory", "docs/schema/inventory.schema.json")];
+const SCHEMAS: [(&str, &str); 3] = [
+    ("runbook", "docs/schema/runbook.schema.json"),
+    ("inventory", "docs/schema/inventory.schema.json"),
+    ("test", "docs/schema/test.schema.json"),
+];
 
 /// Writes the schemas anew.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
