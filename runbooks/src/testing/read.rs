@@ -71,7 +71,7 @@ impl Reader<'_> {
             inputs,
             steps,
             people: node.get("people").map(Node::items).unwrap_or_default().iter().filter_map(|item| self.person(item)).collect(),
-            expect: node.get("expect").map(|node| expectations(node)).unwrap_or_default(),
+            expect: node.get("expect").map(expectations).unwrap_or_default(),
         }
     }
 

@@ -177,10 +177,8 @@ impl Ending {
             | Event::ApprovalDenied { step, .. }
             | Event::ApprovalExpired { step } => self.marks.push(Mark::Ended(step.clone())),
             // The last yes is the end of an approval; that it was the last is seen in the state.
-            Event::ApprovalGranted { step, .. } => {
-                if self.step(step.as_str()).is_some_and(|end| end.state == StepState::Succeeded) {
-                    self.marks.push(Mark::Ended(step.clone()));
-                }
+            Event::ApprovalGranted { step, .. } if self.step(step.as_str()).is_some_and(|end| end.state == StepState::Succeeded) => {
+                self.marks.push(Mark::Ended(step.clone()));
             }
             _ => {}
         }

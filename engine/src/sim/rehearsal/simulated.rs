@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::part::{Part, Play};
+use crate::census::{Census, Thing};
 use crate::context::{ReadContext, StepContext};
 use crate::evidence::Evidence;
 use crate::measure::Measure;
@@ -17,6 +18,7 @@ use crate::sim::world::World;
 use crate::step::{Observation, Readiness, StepError};
 use lifeboat_runbooks::catalog::{BadParameters, Examined, StepTypeInfo, Undoable};
 use lifeboat_runbooks::names::{Effect, StepId};
+use lifeboat_runbooks::plan::{Plan, PlanStep};
 use lifeboat_runbooks::testing::{Given, Observed, given_outputs};
 
 /// How long the checks of a step take in virtual time: not nothing, so that a person who acts meanwhile comes first.
@@ -33,8 +35,8 @@ const APART: Duration = Duration::from_millis(1);
 pub(super) struct Cast {
     world: Arc<World>,
     parts: BTreeMap<StepId, Part>,
-    /// The place of each step in the plan.
-    places: BTreeMap<StepId, u32>,
+    /// The place of each step in the plan, and the resources that it changes.
+    places: BTreeMap<StepId, (u32, Vec<String>)>,
     played: Mutex<BTreeMap<StepId, Played>>,
 }
 
@@ -47,8 +49,11 @@ struct Played {
 }
 
 impl Cast {
-    pub(super) fn new(world: Arc<World>, play: &Play, steps: &[StepId]) -> Arc<Self> {
-        let places = (0..).zip(steps).map(|(place, step)| (step.clone(), place)).collect();
+    pub(super) fn new(world: Arc<World>, play: &Play, plan: &Plan) -> Arc<Self> {
+        let changed = |step: &PlanStep| {
+            step.touches.iter().filter(|touch| touch.effect > Effect::Read).map(|touch| touch.resource.clone()).collect::<Vec<_>>()
+        };
+        let places = (0..).zip(plan.all_steps()).map(|(place, step)| (step.id.clone(), (place, changed(step)))).collect();
         Arc::new(Self { world, parts: play.parts.clone(), places, played: Mutex::default() })
     }
 
@@ -91,7 +96,7 @@ impl Cast {
     }
 
     fn apart(&self, step: &StepId) -> Duration {
-        APART * self.places.get(step).copied().unwrap_or_default()
+        APART * self.places.get(step).map_or(0, |(place, _)| *place)
     }
 }
 
@@ -107,7 +112,11 @@ impl Simulated {
     /// The effect comes about. What only looks has none.
     fn land(&self, cx: &ReadContext) {
         if self.info.effect > Effect::Read {
-            self.cast.world.land(&(cx.run.clone(), cx.step.clone()), cx.attempt);
+            let whose = (cx.run.clone(), cx.step.clone());
+            for resource in self.cast.places.get(&cx.step).into_iter().flat_map(|(_, changed)| changed) {
+                self.cast.world.is_at(&whose, resource);
+            }
+            self.cast.world.land(&whose, cx.attempt);
         }
     }
 
@@ -226,6 +235,12 @@ impl StepType for Simulated {
             )
             | None => Observation::NotDone,
         })
+    }
+
+    async fn census(&self, resource: &str, cx: &ReadContext) -> Result<Census, StepError> {
+        cx.sleep(PREPARE_FOR).await;
+        let things = self.cast.world.things(resource);
+        Ok(Census::Listed(things.into_iter().map(|(name, state)| Thing { name, state }).collect()))
     }
 
     async fn undo(&self, _: &Value, _: &Value, _: &Value, cx: &StepContext) -> Result<(), StepError> {

@@ -96,8 +96,7 @@ impl Set {
     async fn drive(&self, clock: &SimClock, play: &Play) -> Result<Ending, String> {
         let store = MemoryStore::with_clock(Arc::new(clock.clone()));
         let world = World::new(store.clone());
-        let ids: Vec<StepId> = self.plan.all_steps().map(|step| step.id.clone()).collect();
-        let cast = Cast::new(Arc::clone(&world), play, &ids);
+        let cast = Cast::new(Arc::clone(&world), play, &self.plan);
         let ports = Ports {
             store: Arc::new(store) as Arc<dyn Store>,
             registry: Arc::new(cast.registry(&self.types)),
