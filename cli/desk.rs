@@ -87,7 +87,7 @@ impl Desk {
             Self::There { .. } => match self.ask(&Request::Runs).await? {
                 Reply::Runs(listing) => Ok(listing),
                 Reply::Failed(why) => Err(Trouble::engine(why)),
-                Reply::Journal { .. } | Reply::Done | Reply::Refused(_) => {
+                Reply::Journal { .. } | Reply::MakesWay(_) | Reply::Done | Reply::Refused(_) => {
                     Err(Trouble::engine("the owner of the data folder answered another question"))
                 }
             },
@@ -103,7 +103,7 @@ impl Desk {
             Self::There { .. } => match self.ask(&Request::Journal(run.clone())).await? {
                 Reply::Journal { plan, entries } => Ok((*plan, entries)),
                 Reply::Failed(why) => Err(Trouble::engine(why)),
-                Reply::Runs(_) | Reply::Done | Reply::Refused(_) => {
+                Reply::Runs(_) | Reply::MakesWay(_) | Reply::Done | Reply::Refused(_) => {
                     Err(Trouble::engine("the owner of the data folder answered another question"))
                 }
             },
@@ -127,7 +127,9 @@ impl Desk {
             Reply::Done => Ok(Ok(())),
             Reply::Refused(error) => Ok(Err(error)),
             Reply::Failed(why) => Err(Trouble::engine(why)),
-            Reply::Runs(_) | Reply::Journal { .. } => Err(Trouble::engine("the owner of the data folder answered another question")),
+            Reply::Runs(_) | Reply::Journal { .. } | Reply::MakesWay(_) => {
+                Err(Trouble::engine("the owner of the data folder answered another question"))
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(crate) mod answer;
+pub(crate) mod begin;
 pub(crate) mod cancel;
 pub(crate) mod check;
 pub(crate) mod drive;

@@ -2,16 +2,19 @@
 
 use serde::Serialize;
 
-use crate::history::{self, LockRecord, OpenRecord};
+use crate::history::{self, LockRecord, LockState, OpenRecord};
 use crate::journal::{Actor, ENTRY_FORMAT, Entry, Event, Incident, Lock, RunId};
 use crate::ports::Ports;
+use crate::preemption::makes_way;
 use crate::run::Run;
 use jiff::Timestamp;
+use lifeboat_runbooks::Period;
 use lifeboat_runbooks::names::Effect;
 use lifeboat_runbooks::plan::Plan;
 use lifeboat_store::{Commit, Digest, OwnerId, Record, Seq, Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A run that was not admitted. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +26,34 @@ pub enum AdmissionError {
         resource: String,
         /// The holder.
         holder: RunId,
+    },
+    /// A run that makes way for live ones was asked to, and is not done in time.
+    #[error("{resource} is locked by run {holder}, which was asked to make way and has not done so within {}", Period(*within))]
+    StillLocked {
+        /// The resource.
+        resource: String,
+        /// The holder.
+        holder: RunId,
+        /// How long it was waited for.
+        within: Duration,
+    },
+    /// The holder would make way, and nobody here can turn it back.
+    #[error("{resource} is locked by run {holder}, which cannot be turned back here: {why}")]
+    NoWay {
+        /// The resource.
+        resource: String,
+        /// The holder.
+        holder: RunId,
+        /// Why not.
+        why: String,
+    },
+    /// A live run waits for the lock, and this one is of those that make way.
+    #[error("{resource} is about to be locked by run {by}")]
+    Wanted {
+        /// The resource.
+        resource: String,
+        /// The live run.
+        by: RunId,
     },
     /// The store failed.
     #[error(transparent)]
@@ -72,7 +103,7 @@ pub fn run_id(plan: &Plan, now: Timestamp, chance: u32) -> Result<RunId, Admissi
     RunId::new(&format!("{}-{name}-{tail}", now.strftime("%Y%m%dt%H%M%S"))).map_err(AdmissionError::Plan)
 }
 
-/// Admits a run of this plan.
+/// Admits a run of this plan under a new name.
 ///
 /// # Errors
 /// [`AdmissionError::Locked`] names the holder.
@@ -84,19 +115,38 @@ pub async fn admit(
     incident: Incident,
     chance: u32,
 ) -> Result<Admitted, AdmissionError> {
+    let id = run_id(&plan, ports.clock.now(), chance)?;
+    admit_as(ports, id, plan, owner, by, incident).await
+}
+
+/// Admits a run of this plan under a name that [`run_id`] made, and under which others may have been asked to make way.
+///
+/// # Errors
+/// [`AdmissionError::Locked`] names the holder.
+pub async fn admit_as(
+    ports: &Ports,
+    id: RunId,
+    plan: Plan,
+    owner: &OwnerId,
+    by: Actor,
+    incident: Incident,
+) -> Result<Admitted, AdmissionError> {
     let store: &dyn Store = ports.store.as_ref();
     let bytes = serde_json::to_vec(&plan).map_err(|error| AdmissionError::Plan(error.to_string()))?;
     let digest: Digest = store.keep(&bytes).await?;
-    let id = run_id(&plan, ports.clock.now(), chance)?;
     let locks = locks(&plan);
     let plan = Arc::new(plan);
     let mut tries = 0;
     loop {
         let mut commit = Commit::default();
         for lock in &locks {
-            let (holder, next) = history::lock_holder(store, &lock.resource).await?;
+            let LockState { holder, wanted, next } = history::lock_state(store, &lock.resource).await?;
             if let Some(holder) = holder {
                 return Err(AdmissionError::Locked { resource: lock.resource.clone(), holder });
+            }
+            let wanted = wanted.filter(|(by, until)| *by != id && *until > ports.clock.now());
+            if let (Some((by, _)), true) = (wanted, makes_way(&plan.mode, &locks)) {
+                return Err(AdmissionError::Wanted { resource: lock.resource.clone(), by });
             }
             let log = history::lock_log(&lock.resource)?;
             commit.expect.push((log.clone(), next));

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::{Entry, EntryError, Event, Output, RunId};
@@ -107,6 +108,24 @@ pub enum LockRecord {
     Taken(RunId),
     /// Given back.
     Released(RunId),
+    /// A live run waits for it: its holder makes way, and until then nobody but a live run takes it.
+    Wanted {
+        /// The live run, which is not admitted yet.
+        by: RunId,
+        /// It waits no longer than this.
+        until: Timestamp,
+    },
+}
+
+/// How a lock stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LockState {
+    /// The run that has it.
+    pub holder: Option<RunId>,
+    /// The live run that waits for it, and until when. Whoever takes the lock ends the wish.
+    pub wanted: Option<(RunId, Timestamp)>,
+    /// The next free place of its log.
+    pub next: Seq,
 }
 
 /// All records of a log.
@@ -227,18 +246,27 @@ pub async fn open_runs(store: &dyn Store) -> Result<Vec<RunId>, StoreError> {
 /// # Errors
 /// Where the store fails or the log holds something else.
 pub async fn lock_holder(store: &dyn Store, resource: &str) -> Result<(Option<RunId>, Seq), StoreError> {
-    let (records, next) = records(store, &lock_log(resource)?).await?;
-    let mut holder = None;
-    for bytes in records {
-        match record::<LockRecord>("lock", &bytes)? {
-            LockRecord::Taken(run) => holder = Some(run),
-            LockRecord::Released(run) if holder.as_ref() == Some(&run) => holder = None,
-            LockRecord::Released(_) => {}
-        }
-    }
-    Ok((holder, next))
+    lock_state(store, resource).await.map(|lock| (lock.holder, lock.next))
 }
 
-fn record<T: serde::de::DeserializeOwned>(log: &str, bytes: &[u8]) -> Result<T, StoreError> {
+/// How a resource's lock stands.
+///
+/// # Errors
+/// Where the store fails or the log holds something else.
+pub async fn lock_state(store: &dyn Store, resource: &str) -> Result<LockState, StoreError> {
+    let (records, next) = records(store, &lock_log(resource)?).await?;
+    let (mut holder, mut wanted) = (None, None);
+    for bytes in records {
+        match record::<LockRecord>("lock", &bytes)? {
+            LockRecord::Taken(run) => (holder, wanted) = (Some(run), None),
+            LockRecord::Released(run) if holder.as_ref() == Some(&run) => holder = None,
+            LockRecord::Released(_) => {}
+            LockRecord::Wanted { by, until } => wanted = Some((by, until)),
+        }
+    }
+    Ok(LockState { holder, wanted, next })
+}
+
+pub(crate) fn record<T: serde::de::DeserializeOwned>(log: &str, bytes: &[u8]) -> Result<T, StoreError> {
     serde_json::from_slice(bytes).map_err(|error| StoreError::Damaged { folder: format!("log {log}"), what: error.to_string() })
 }

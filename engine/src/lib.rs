@@ -18,6 +18,7 @@ pub mod measure;
 pub mod next;
 pub mod ports;
 pub mod predict;
+pub mod preemption;
 pub mod preflight;
 pub mod registry;
 pub mod resume;

@@ -7,13 +7,14 @@ mod perform;
 mod react;
 mod record;
 mod undoing;
+mod way;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::task::{Id, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinSet};
 
 use crate::clock::Instant;
 use crate::context::Progress;
@@ -22,11 +23,12 @@ use crate::facts::Known;
 use crate::journal::{Actor, Entry, Event, Outcome, RunId};
 use crate::next::{Action, Next, next};
 use crate::ports::Ports;
+use crate::preemption::makes_way;
 use crate::run::{IllegalTransition, Run, RunPhase, StepState};
 use crate::steering::{Command, SteerError};
 use crate::tenure::{Standing, Tenure, TenureError};
 use lifeboat_runbooks::names::StepId;
-use lifeboat_store::{OwnerId, Seq, StoreError};
+use lifeboat_store::{Changes, OwnerId, Seq, StoreError};
 use perform::{Call, TaskEnd};
 
 /// What those who watch a run are told. Whoever lags behind reads the journal again.
@@ -63,6 +65,8 @@ pub enum Request {
     },
     /// Start nothing more, let running calls end, and give the run back unfinished.
     Detach,
+    /// Turn back for this live run. It is heeded by runs that make way ([`crate::preemption::makes_way`]), and by no other.
+    MakeWay(RunId),
 }
 
 /// The way to a run that is being driven.
@@ -128,7 +132,9 @@ pub struct Executor {
     calls: Vec<Call>,
     busy: BTreeSet<StepId>,
     tasks: JoinSet<TaskEnd>,
-    of_task: HashMap<Id, (StepId, perform::Kind)>,
+    of_task: HashMap<Id, (StepId, perform::Kind, AbortHandle)>,
+    /// Wakes where a lock changes; only runs that make way for others look.
+    wishes: Option<Changes>,
     /// What a drill asks of its peers, while the answers are awaited.
     listing: JoinSet<Event>,
     requests: mpsc::Receiver<Request>,
@@ -166,6 +172,7 @@ impl Executor {
             busy: BTreeSet::new(),
             tasks: JoinSet::new(),
             of_task: HashMap::new(),
+            wishes: None,
             listing: JoinSet::new(),
             requests,
             handle: handle.clone(),
@@ -209,6 +216,7 @@ impl Executor {
     }
 
     async fn drive_while_it_lasts(&mut self) -> Result<Driven, ExecutorError> {
+        self.watch_wishes().await?;
         loop {
             let wake_at = self.settle()?;
             self.flush().await?;
@@ -256,6 +264,7 @@ impl Executor {
             Some(ended) = self.tasks.join_next_with_id() => self.ended(ended).await,
             Some(listed) = self.listing.join_next() => self.listed(listed),
             Some(request) = self.requests.recv() => self.asked(request),
+            () = changed(&mut self.wishes) => self.look_for_wish().await,
             () = timer => Ok(()),
             () = self.standing.over() => Err(ExecutorError::LeaseLost(self.run.id.clone())),
         }
@@ -264,6 +273,8 @@ impl Executor {
     fn asked(&mut self, request: Request) -> Result<(), ExecutorError> {
         match request {
             Request::Detach => self.detaching = true,
+            Request::MakeWay(by) if makes_way(&self.run.plan.mode, &self.run.locks) => self.make_way(by)?,
+            Request::MakeWay(_) => {}
             Request::Steer { command, by, reply } => match crate::steering::decide(&self.run, &command, &by, &self.ports) {
                 Ok(events) => {
                     for event in events {
@@ -289,7 +300,7 @@ impl Executor {
             let step = call.step.clone();
             let kind = call.kind();
             let handle = self.tasks.spawn(perform::perform(call));
-            self.of_task.insert(handle.id(), (step, kind));
+            self.of_task.insert(handle.id(), (step, kind, handle));
         }
         Ok(())
     }
@@ -322,5 +333,17 @@ impl Executor {
             Action::Finalise => self.record(Event::FinalisingStarted),
             Action::End { outcome, why } => self.record(Event::RunEnded { outcome, why }),
         }
+    }
+}
+
+/// The next change, or never.
+async fn changed(changes: &mut Option<Changes>) {
+    let woken = match changes {
+        Some(watched) => watched.next().await,
+        None => None,
+    };
+    // A store that is gone fails the next commit, which tells.
+    if woken.is_none() {
+        std::future::pending().await
     }
 }

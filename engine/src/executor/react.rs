@@ -31,8 +31,13 @@ impl Executor {
             }
             Err(error) => {
                 // A step that panicked may have acted before: its outcome is unknown.
-                let Some((step, kind)) = self.of_task.remove(&error.id()) else { return Ok(()) };
-                let lost = StepError::unknown(format!("the step's code failed: {error}"));
+                let Some((step, kind, _)) = self.of_task.remove(&error.id()) else { return Ok(()) };
+                let lost = if error.is_cancelled() {
+                    // Only calls that can have no effect are cut off.
+                    StepError::hopeless("it was cut off, because the run turned back")
+                } else {
+                    StepError::unknown(format!("the step's code failed: {error}"))
+                };
                 let answer = match kind {
                     Kind::Prepare => Answer::Prepared(Err(StepError::hopeless(lost.to_string()))),
                     Kind::Execute | Kind::Give => Answer::Executed(Err(lost)),

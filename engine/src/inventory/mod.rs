@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 pub use lifeboat_runbooks::catalog::{BadParameters, Undoable};
 use lifeboat_runbooks::catalog::{DrillPolicy, ResourceInfo, Resources};
+use lifeboat_runbooks::duration::Period;
 
 pub use read::read;
 
@@ -117,6 +118,13 @@ pub struct Policies {
     /// Programs that `command` steps and fences may start, by absolute path. Empty: none.
     #[serde(default)]
     pub programs: Vec<PathBuf>,
+    /// How long a live run waits for drills and backups that hold what it needs, after they were asked to turn back. 60s where it is
+    /// left out.
+    #[serde(default)]
+    pub preempt_within: Option<Period>,
+    /// A step that was proven longer ago than this counts as stale: `90d`. Without it no proof grows old.
+    #[serde(default)]
+    pub readiness_max_age: Option<Period>,
     /// The system group whose members may reach a running engine's control socket to approve or look. Without it only the user who
     /// runs the engine can.
     #[serde(default)]

@@ -398,6 +398,8 @@ impl Run {
             return Err(IllegalTransition::Misplaced("only a stuck run with a failed undo can be taken up again".into()));
         }
         self.phase(PhaseChange::Reopened, None)?;
+        // What a drill leaves is listed anew once the rest of it is put back.
+        self.listed_after = None;
         self.outcome = None;
         self.ended_at = None;
         self.why = None;

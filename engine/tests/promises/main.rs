@@ -10,6 +10,7 @@ mod doubt;
 mod drills;
 mod golden;
 mod journal;
+mod locks;
 mod order;
 mod people;
 mod random;

@@ -79,6 +79,12 @@ impl Draft {
         step
     }
 
+    /// It only protects what it acts on, as a backup does.
+    pub(crate) fn protects(mut self) -> Self {
+        self.0.touches.iter_mut().for_each(|touch| touch.effect = Effect::Protect);
+        self
+    }
+
     pub(crate) fn after(mut self, needs: &[&str]) -> Self {
         self.0.needs = needs.iter().map(|need| id(need)).collect();
         self
@@ -218,12 +224,13 @@ pub(crate) fn thing(address: &str, drill: DrillRule) -> ResourceEntry {
     }
 }
 
-/// Resources `db`, `dns`, `web` (open to drills), and people: sam starts runs; ann and bob are dbas, cyd is not.
+/// Resources `db`, `dns`, `web` and `app` (open to drills), and people: sam starts runs; ann and bob are dbas, cyd is not.
 pub(crate) fn inventory() -> Inventory {
     let mut inventory = Inventory::default();
     inventory.resources.insert("db".into(), thing("10.0.0.1", DrillRule::Deny));
     inventory.resources.insert("dns".into(), thing("10.0.0.2", DrillRule::Deny));
     inventory.resources.insert("web".into(), thing("10.0.0.3", DrillRule::Allow));
+    inventory.resources.insert("app".into(), thing("10.0.0.4", DrillRule::Allow));
     for (name, role) in [("sam", "dba"), ("ann", "dba"), ("bob", "dba"), ("cyd", "web")] {
         let person = Person { roles: vec![role.into()], system_user: Some(format!("u-{name}")), telegram_id: None };
         inventory.people.insert(name.into(), person);

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lifeboat_engine::executor::{Handle, Request as ExecutorRequest};
 use lifeboat_engine::history;
-use lifeboat_engine::journal::{Actor, RunId};
+use lifeboat_engine::journal::{Actor, Lock, RunId};
 use lifeboat_engine::ports::{OwnerId, Ports};
+use lifeboat_engine::preemption;
 use lifeboat_engine::resume;
 use lifeboat_engine::steering::{Command, SteerError};
 use tokio::net::{UnixListener, UnixStream};
@@ -66,6 +67,9 @@ impl Control {
                 Ok(loaded) => Reply::Journal { plan: Box::new((*loaded.run.plan).clone()), entries: loaded.entries },
                 Err(error) => Reply::Failed(with_causes(&error)),
             },
+            Request::MakeWay { by, mode, locks } => {
+                self.make_way(by, &mode, &locks).await.unwrap_or_else(|error| Reply::Failed(with_causes(&error)))
+            }
             Request::Steer { run, command } => self.steer(run, command, by).await,
         }
     }
@@ -83,6 +87,22 @@ impl Control {
             }
         }
         Ok(listing)
+    }
+
+    /// Turns every run of this process back, or none: whoever asks needs the whole folder.
+    async fn make_way(&self, by: RunId, mode: &str, locks: &[Lock]) -> Result<Reply, history::HistoryError> {
+        let driven: Vec<Handle> = self.driven.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for handle in &driven {
+            let run = history::load(self.ports.store.as_ref(), &handle.run).await?.run;
+            if !preemption::yields((&run.plan.mode, &run.locks), (mode, locks)) {
+                return Ok(Reply::MakesWay(Vec::new()));
+            }
+        }
+        for handle in &driven {
+            // One that has just ended is out of the way.
+            let _ = handle.requests.send(ExecutorRequest::MakeWay(by.clone())).await;
+        }
+        Ok(Reply::MakesWay(driven.into_iter().map(|handle| handle.run).collect()))
     }
 
     async fn runs(&self) -> Result<Reply, String> {

@@ -18,6 +18,15 @@ pub enum Request {
     Runs,
     /// A run's plan and entries.
     Journal(RunId),
+    /// A live run is about to begin: runs that make way are to turn back.
+    MakeWay {
+        /// Its name.
+        by: RunId,
+        /// Its mode.
+        mode: String,
+        /// Its locks.
+        locks: Vec<Lock>,
+    },
     /// An act.
     Steer {
         /// The run.
@@ -40,6 +49,8 @@ pub enum Reply {
         /// Its entries.
         entries: Vec<Entry>,
     },
+    /// These runs turn back. None where a run that makes way for nobody goes on here.
+    MakesWay(Vec<RunId>),
     /// The act is journaled.
     Done,
     /// The act is not possible; nothing was changed.
