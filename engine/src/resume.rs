@@ -12,7 +12,7 @@ use crate::journal::{Actor, ENTRY_FORMAT, Entry, EntryError, Event, RunId};
 use crate::ports::Ports;
 use crate::run::{IllegalTransition, RunPhase};
 use crate::steering::{self, Command, SteerError};
-use crate::tenure::{Tenure, TenureError};
+use crate::tenure::{Standing, Tenure, TenureError};
 use lifeboat_runbooks::plan::{INNER_VERSION, Plan};
 use lifeboat_store::{Commit, OwnerId, Record, Seq, Sharing, StoreError};
 
@@ -90,10 +90,10 @@ pub async fn claim(ports: &Ports, owner: &OwnerId, id: &RunId) -> Result<Loaded,
         Sharing::Shared { .. } => 1,
     };
     loop {
-        match claim_now(ports, owner, id).await {
+        match claim_now(ports, owner, id, &tenure.standing()).await {
             Ok(loaded) => return Ok(loaded),
-            // The lease is ours, so this was the last commit of the process before.
-            Err(ResumeError::Overtaken(_)) if tries < TRIES => tries += 1,
+            // The lease is still ours, so this was the last commit of the process before.
+            Err(ResumeError::Overtaken(_)) if tries < TRIES && tenure.standing().holds() => tries += 1,
             Err(error) => {
                 tenure.give_back().await;
                 return Err(error);
@@ -122,8 +122,13 @@ pub async fn claim_when_free(ports: &Ports, owner: &OwnerId, id: &RunId, patienc
     }
 }
 
-async fn claim_now(ports: &Ports, owner: &OwnerId, id: &RunId) -> Result<Loaded, ResumeError> {
+async fn claim_now(ports: &Ports, owner: &OwnerId, id: &RunId, standing: &Standing) -> Result<Loaded, ResumeError> {
     let mut loaded = history::load(ports.store.as_ref(), id).await?;
+    // Asked after the journal was read: who took the run over in a standstill of ours before that would not be seen as a conflict, and
+    // the claim would close the journal to the process that holds the lease.
+    if !standing.holds() {
+        return Err(ResumeError::Overtaken(id.clone()));
+    }
     if loaded.run.phase == RunPhase::Ended {
         return Err(ResumeError::Ended(id.clone()));
     }
@@ -199,13 +204,24 @@ pub async fn steer_at_rest(ports: &Ports, owner: &OwnerId, id: &RunId, command: 
         TenureError::Taken { by } => RestError::Driven { run: id.clone(), by },
         TenureError::Store(error) => RestError::Store(error),
     })?;
-    let steered = write_at_rest(ports, owner, id, command, by).await;
+    let steered = write_at_rest(ports, owner, id, command, by, &tenure.standing()).await;
     tenure.give_back().await;
     steered
 }
 
-async fn write_at_rest(ports: &Ports, owner: &OwnerId, id: &RunId, command: &Command, by: &Actor) -> Result<(), RestError> {
+async fn write_at_rest(
+    ports: &Ports,
+    owner: &OwnerId,
+    id: &RunId,
+    command: &Command,
+    by: &Actor,
+    standing: &Standing,
+) -> Result<(), RestError> {
     let mut loaded = history::load(ports.store.as_ref(), id).await?;
+    // As with a claim: a process that got the lease meanwhile would be stopped by this entry.
+    if !standing.holds() {
+        return Err(RestError::Driven { run: id.clone(), by: "that took it over a moment ago".into() });
+    }
     let events = steering::decide(&loaded.run, command, by, ports)?;
     let (held_locks, had_ended) = (loaded.run.holds_locks(), loaded.run.phase == RunPhase::Ended);
     let mut records = Vec::with_capacity(events.len());

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::approval::ApprovalStep;
-use crate::journal::{Actor, Event, Outcome, Resolution};
+use crate::journal::{Actor, Back, Event, Outcome, Resolution};
 use crate::ports::Ports;
 use crate::run::{Run, RunPhase, StepState};
 use crate::sight::fits_list;
@@ -225,6 +225,10 @@ fn resolve(run: &Run, step: &StepId, resolution: &Resolution, comment: &str, by:
     }
     if *resolution == Resolution::Retry && !in_time {
         return Err(SteerError::NotNow(format!("run {} is {}; nothing of it is tried again", run.id, run.phase.word())));
+    }
+    // An effect that a person vouches for now would stand in a run that says that it was undone.
+    if matches!(resolution, Resolution::Done { .. }) && run.phase == RunPhase::Finalising && matches!(run.turn, Some((_, Back::Undo))) {
+        return Err(SteerError::NotNow(format!("run {} has undone what was done; {step} can count as done no more", run.id)));
     }
     // What is done about an undo has no outputs.
     if let (Resolution::Done { outputs }, Some(planned), false) = (resolution, run.plan.step(step), retries_undo) {

@@ -31,6 +31,7 @@
 //! - [`Stage`] is all that outlives a process; [`Process`] is one life, with its [`Fault`]s.
 
 mod clock;
+mod peers;
 mod process;
 pub mod rehearsal;
 mod script;
@@ -40,6 +41,7 @@ mod trace;
 mod world;
 
 pub use clock::{DAWN_SECONDS, EVER, SimClock, Stalled};
+pub use peers::{Database, Node, Peers};
 pub use process::{Fault, Point, Process};
 pub use script::{Act, Back, Count, Gate, Script, Sight, Turns};
 pub use stage::{People, Rest, Stage, nobody};

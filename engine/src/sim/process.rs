@@ -55,8 +55,10 @@ struct State {
     struck: usize,
     still_until: Duration,
     dead: bool,
+    /// Whether anything befell it that another process may have to make good.
+    troubled: bool,
     full: bool,
-    watcher: Option<Waker>,
+    watchers: Vec<Waker>,
 }
 
 /// One life of a process.
@@ -64,6 +66,8 @@ struct State {
 pub struct Process {
     /// Its name in the journal.
     pub owner: OwnerId,
+    /// Counted from 0: tells apart what two processes do in the same second.
+    pub(super) number: u32,
     clock: SimClock,
     world: Arc<World>,
     state: Mutex<State>,
@@ -81,8 +85,8 @@ pub(super) enum Then {
 }
 
 impl Process {
-    pub(super) fn new(owner: OwnerId, clock: SimClock, world: Arc<World>) -> Arc<Self> {
-        Arc::new(Self { owner, clock, world, state: Mutex::default() })
+    pub(super) fn new(number: u32, clock: SimClock, world: Arc<World>) -> Arc<Self> {
+        Arc::new(Self { owner: OwnerId(format!("process-{number}")), number, clock, world, state: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -114,25 +118,41 @@ impl Process {
 
     /// Kills it: nothing of it goes on from here.
     pub fn kill(&self) {
-        let watcher = {
-            let mut state = self.state();
+        self.change(|state| {
             state.dead = true;
-            state.watcher.take()
-        };
+            state.troubled = true;
+        });
         self.world.note(|| format!("{} dies", self.owner.0));
-        if let Some(watcher) = watcher {
-            watcher.wake();
-        }
     }
 
     /// Waits until it is dead.
     pub async fn died(&self) {
+        self.until(|state| state.dead).await;
+    }
+
+    /// Waits until something befell it that another process may have to make good: its death, a standstill, a failed write.
+    pub async fn in_trouble(&self) {
+        self.until(|state| state.troubled).await;
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let watchers = {
+            let mut state = self.state();
+            change(&mut state);
+            std::mem::take(&mut state.watchers)
+        };
+        watchers.into_iter().for_each(Waker::wake);
+    }
+
+    async fn until(&self, so: impl Fn(&State) -> bool) {
         poll_fn(|cx| {
             let mut state = self.state();
-            if state.dead {
+            if so(&state) {
                 return Poll::Ready(());
             }
-            state.watcher = Some(cx.waker().clone());
+            if !state.watchers.iter().any(|watcher| watcher.will_wake(cx.waker())) {
+                state.watchers.push(cx.waker().clone());
+            }
             Poll::Pending
         })
         .await;
@@ -158,7 +178,11 @@ impl Process {
 
     fn stand_still(&self, seconds: u32) {
         self.world.note(|| format!("{} stands still for {seconds} s", self.owner.0));
-        self.state().still_until = self.clock.elapsed().saturating_add(Duration::from_secs(u64::from(seconds)));
+        let until = self.clock.elapsed().saturating_add(Duration::from_secs(u64::from(seconds)));
+        self.change(|state| {
+            state.still_until = until;
+            state.troubled = true;
+        });
     }
 
     /// Comes to a point: what strikes before it strikes here.
@@ -259,16 +283,26 @@ impl ProcessStore {
             tokio::task::yield_now().await;
         }
         match then {
-            Then::Fail => return Err(failed()),
+            Then::Fail => {
+                self.process.change(|state| state.troubled = true);
+                return Err(failed());
+            }
             Then::Full => {
-                self.process.state().full = true;
+                self.process.change(|state| {
+                    state.full = true;
+                    state.troubled = true;
+                });
                 return Err(StoreError::DiskFull { folder: "the simulated disk".into() });
             }
             Then::Go | Then::GoAndDie | Then::GoAndPause(_) | Then::GoAndFail => {}
         }
         let done = write.await;
         self.process.past(then).await;
-        if then == Then::GoAndFail { done.and(Err(failed())) } else { done }
+        if then == Then::GoAndFail {
+            self.process.change(|state| state.troubled = true);
+            return done.and(Err(failed()));
+        }
+        done
     }
 }
 
@@ -281,7 +315,18 @@ impl Store for ProcessStore {
     async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
         self.write(async {
             let size: usize = commit.append.iter().map(|(_, records)| records.len()).sum();
+            let written: Vec<(LogId, Seq, usize)> = commit
+                .expect
+                .iter()
+                .filter(|(log, _)| log.as_str().starts_with("run/"))
+                .filter_map(|(log, at)| Some((log.clone(), *at, commit.append.iter().find(|(to, _)| to == log)?.1.len())))
+                .collect();
             let answer = self.memory.commit(commit).await;
+            if answer.is_ok() {
+                for (log, at, count) in written {
+                    self.process.world.durable(&log, at, count, self.process.clock.elapsed());
+                }
+            }
             self.process.world.note(|| format!("{} commits {size} records: {}", self.process.owner.0, answer.is_ok()));
             answer
         })

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use lifeboat_runbooks::plan::Plan;
-use lifeboat_store::{MemoryStore, OwnerId, Seq, Store as _};
+use lifeboat_store::{MemoryStore, Seq, Store as _};
 use tokio::sync::oneshot;
 
 use super::clock::{EVER, SimClock};
@@ -99,8 +99,7 @@ impl Stage {
     /// A process that was never there before.
     #[must_use]
     pub fn process(&self) -> Arc<Process> {
-        let owner = OwnerId(format!("process-{}", self.started.fetch_add(1, Ordering::SeqCst)));
-        Process::new(owner, self.clock.clone(), Arc::clone(&self.world))
+        Process::new(self.started.fetch_add(1, Ordering::SeqCst), self.clock.clone(), Arc::clone(&self.world))
     }
 
     /// What the engine is wired to in this process.
@@ -120,9 +119,8 @@ impl Stage {
     /// # Errors
     /// As [`admission::admit`].
     pub async fn admit(&self, process: &Arc<Process>, plan: Plan, by: Actor) -> Result<Admitted, AdmissionError> {
-        let chance = self.started.load(Ordering::SeqCst);
         let ports = self.ports(process);
-        let admitting = admission::admit(&ports, plan, &process.owner, by, Incident::default(), chance);
+        let admitting = admission::admit(&ports, plan, &process.owner, by, Incident::default(), process.number);
         tokio::select! {
             biased;
             () = process.died() => Err(AdmissionError::Store(lifeboat_store::StoreError::Poisoned("the process died".into()))),

@@ -12,13 +12,13 @@ use super::process::{Point, Process, Then};
 use super::script::{Act, Back, Count, Gate, Sight};
 use super::world::{Whose, World};
 use crate::census::{Census, Thing};
-use crate::context::{ReadContext, StepContext};
+use crate::context::{Proof, ReadContext, StepContext};
 use crate::evidence::Evidence;
 use crate::measure::Measure;
 use crate::registry::{Registry, StepType};
-use crate::run::StepState;
+use crate::run::{DRILL, StepState};
 use crate::step::{Observation, Readiness, StepError};
-use lifeboat_runbooks::catalog::{BadParameters, Examined, StepTypeInfo};
+use lifeboat_runbooks::catalog::{BadParameters, DrillPolicy, Examined, Resources as _, StepTypeInfo};
 use lifeboat_runbooks::names::{Effect, StepId};
 
 /// Invents the output of a step that succeeded.
@@ -83,17 +83,22 @@ impl Simulated {
             if touch.effect > Effect::Read {
                 self.world.check_lock(cx, &touch.resource).await;
                 self.world.is_at(&whose(cx), &touch.resource);
+                let opened = cx.inventory.resource(&touch.resource).is_some_and(|live| live.drill == DrillPolicy::Allow);
+                if cx.facts.mode == DRILL && !opened {
+                    self.world.breaks("drill", format!("{} of a drill changes {}, which is not open to drills", cx.step, touch.resource));
+                }
             }
         }
     }
 
     /// Changes the world, with whatever befalls the process at this point.
-    async fn land(&self, whose: &Whose, attempt: u32) -> Result<(), StepError> {
+    async fn land(&self, whose: &Whose, attempt: u32, cx: &StepContext) -> Result<(), StepError> {
         let then = self.process.come_to(Point::Effect).await;
         if matches!(then, Then::Fail | Then::Full) {
             return Err(StepError::unknown("the request was lost"));
         }
-        self.world.land(whose, attempt);
+        self.world.check_tenure(cx, &self.process.owner, cx.clock.instant().0).await;
+        self.world.land(whose, attempt, cx.clock.instant());
         self.process.past(then).await;
         if then == Then::GoAndFail { Err(StepError::unknown("the answer was lost")) } else { Ok(()) }
     }
@@ -105,19 +110,22 @@ impl Simulated {
             world.under_way(&whose, cx.clock.instant());
             return Ok(());
         }
+        if world.came_about_by_itself(&whose, intent.attempt) {
+            return Ok(());
+        }
         let act = world.next_act(name);
         cx.sleep(HALF).await;
         match act {
-            Act::Succeed => self.land(&whose, intent.attempt).await?,
+            Act::Succeed => self.land(&whose, intent.attempt, cx).await?,
             Act::SucceedAfter(ms) => {
                 cx.sleep(Duration::from_millis(ms)).await;
-                self.land(&whose, intent.attempt).await?;
+                self.land(&whose, intent.attempt, cx).await?;
             }
             Act::NotDone => return Err(StepError::not_done("it failed without effect")),
             Act::Hopeless => return Err(StepError::hopeless("it failed for good")),
             Act::Refused => return Err(StepError::refused("a check says no", Evidence::none())),
             Act::LoseAnswer => {
-                self.land(&whose, intent.attempt).await?;
+                self.land(&whose, intent.attempt, cx).await?;
                 return Err(StepError::unknown("the answer was lost"));
             }
             Act::LoseRequest => return Err(StepError::unknown("the request was lost")),
@@ -126,13 +134,13 @@ impl Simulated {
                 std::future::pending::<()>().await;
             }
             Act::HangAfter => {
-                self.land(&whose, intent.attempt).await?;
+                self.land(&whose, intent.attempt, cx).await?;
                 std::future::pending::<()>().await;
             }
             Act::Hang => std::future::pending::<()>().await,
             Act::Panic => std::panic::resume_unwind(Box::new("the step's code fails")),
             Act::PanicAfter => {
-                self.land(&whose, intent.attempt).await?;
+                self.land(&whose, intent.attempt, cx).await?;
                 std::panic::resume_unwind(Box::new("the step's code fails"));
             }
         }
@@ -173,7 +181,7 @@ impl Simulated {
         if matches!(then, Then::Fail | Then::Full) {
             return Err(StepError::unknown("the request of an undo was lost"));
         }
-        self.world.take_back(&whose);
+        self.world.take_back(&whose, cx.clock.instant());
         self.process.past(then).await;
         if back == Back::LoseAnswer || then == Then::GoAndFail {
             return Err(StepError::unknown("the answer of an undo was lost"));
@@ -184,6 +192,17 @@ impl Simulated {
         cx.sleep(HALF).await;
         Ok(())
     }
+}
+
+/// Whether the old primary is proven fenced, or people were asked and accepted the risk: read from the run's own facts, as the real
+/// promotion does.
+fn fenced(with: &Value, cx: &ReadContext) -> bool {
+    cx.facts.ancestors().iter().filter_map(|id| cx.facts.step(id)).any(|step| {
+        let done = step.state == StepState::Succeeded;
+        let fence = step.step_type == "fence-db" && step.proof == Proof::Seen;
+        let same = step.with.as_ref().and_then(|fenced| fenced.get("db")) == with.get("db");
+        done && (fence && same || !step.approvals.is_empty())
+    })
 }
 
 fn intent(value: &Value) -> Result<Intent, StepError> {
@@ -208,9 +227,12 @@ impl StepType for Simulated {
         self.real.measures(output)
     }
 
-    async fn prepare(&self, _: &Value, cx: &ReadContext) -> Result<Readiness<Value>, StepError> {
+    async fn prepare(&self, with: &Value, cx: &ReadContext) -> Result<Readiness<Value>, StepError> {
         let _under = self.world.enter("prepare", cx).await;
         let evidence = Evidence::of("script", "read");
+        if self.info().name == "promote-db" && self.world.knows_database(with) && !fenced(with, cx) {
+            return Ok(Readiness::Refused { why: "the old primary is not proven fenced, and nobody accepted that".into(), evidence });
+        }
         match self.world.next_gate(cx.step.as_str()) {
             Gate::Ready => {
                 let intent = serde_json::to_value(Intent { key: cx.idempotency_key(), attempt: cx.attempt });
@@ -233,10 +255,11 @@ impl StepType for Simulated {
         if intent.key != cx.idempotency_key() {
             self.world.breaks("intent", format!("the intent of {} came back as {journaled}", cx.step));
         }
+        self.world.means(&whose(cx), self.info().name, with);
         if self.changes() {
-            self.act(&intent, cx).await?
+            self.act(&intent, cx).await?;
         } else {
-            self.look(cx).await?
+            self.look(cx).await?;
         }
         Ok(self.output(with, cx))
     }

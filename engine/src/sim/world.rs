@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::peers::Peers;
 use super::script::{Act, Back, Count, Gate, Script, Sight, Turns};
 use super::trace::Trace;
 use crate::ReadContext;
 use crate::clock::Instant;
 use crate::history;
-use crate::journal::RunId;
+use crate::journal::{Event, RunId};
 use crate::run::StepState;
 use lifeboat_runbooks::names::StepId;
-use lifeboat_store::MemoryStore;
+use lifeboat_store::{LogId, MemoryStore, OwnerId, Seq};
+use serde_json::Value;
 
 /// More calls than any play needs: an engine that makes more goes in circles.
 const CALLS_MAX: usize = 20_000;
@@ -27,6 +29,8 @@ pub struct Effect {
     pub stands: bool,
     /// It goes on by itself until then, for this attempt.
     lands: Option<(Instant, u32)>,
+    /// The attempt whose effect came about by itself.
+    by_itself: Option<u32>,
 }
 
 impl Effect {
@@ -79,6 +83,11 @@ struct Inner {
     undone: Vec<Whose>,
     broken: Vec<Broken>,
     trace: Trace,
+    peers: Peers,
+    /// Step type and parameters of each effect, as its step was called last.
+    meant: BTreeMap<Whose, (String, Value)>,
+    /// When each record of a run's log became durable, since dawn.
+    durable: BTreeMap<(LogId, Seq), Duration>,
 }
 
 /// The world of one play.
@@ -103,6 +112,9 @@ impl World {
             undone: Vec::new(),
             broken: Vec::new(),
             trace: Trace::default(),
+            peers: Peers::default(),
+            meant: BTreeMap::new(),
+            durable: BTreeMap::new(),
         };
         Arc::new(Self { inner: Mutex::new(inner), store })
     }
@@ -268,6 +280,16 @@ impl World {
         self.inner().trace.note(words);
     }
 
+    /// The databases and records, to set up, to hurt, and to look at.
+    pub fn peers<T>(&self, with: impl FnOnce(&mut Peers) -> T) -> T {
+        with(&mut self.inner().peers)
+    }
+
+    pub(super) fn knows_database(&self, with: &Value) -> bool {
+        let name = with.get("db").and_then(Value::as_str).unwrap_or_default();
+        self.inner().peers.databases.contains_key(name)
+    }
+
     /// From now on the trace keeps its lines, not only their sum.
     pub fn keep_lines(&self) {
         self.inner().trace.keep_lines();
@@ -317,18 +339,57 @@ impl World {
         }
     }
 
+    /// What the effect of a step means, for when it comes about.
+    pub(super) fn means(&self, whose: &Whose, step_type: &str, with: &Value) {
+        self.inner().meant.insert(whose.clone(), (step_type.to_owned(), with.clone()));
+    }
+
+    /// Records of a run's log are durable from now.
+    pub(super) fn durable(&self, log: &LogId, from: Seq, count: usize, now: Duration) {
+        let mut inner = self.inner();
+        for place in from.0..from.0.saturating_add(count as u64) {
+            inner.durable.insert((log.clone(), Seq(place)), now);
+        }
+    }
+
+    /// The law of tenure: nobody acts for an attempt that was found to have had no effect, nor later than its own time after another
+    /// process has taken the run over.
+    pub(super) async fn check_tenure(&self, cx: &ReadContext, owner: &OwnerId, now: Duration) {
+        let Ok(loaded) = history::load(&self.store, &cx.run).await else { return };
+        let (step, timeout) = (loaded.run.steps.get(&cx.step), loaded.run.plan.step(&cx.step).map_or(0, |step| step.timeout_ms));
+        let open = step.is_some_and(|step| step.attempts == cx.attempt && (step.state.is_open() || step.doubtful));
+        if !open {
+            self.breaks("ruled out", format!("{} attempt {} takes effect although the journal has ruled that out", cx.step, cx.attempt));
+        }
+        let Ok(log) = history::run_log(&cx.run) else { return };
+        let mine = loaded.entries.iter().rposition(|entry| entry.owner == owner.0).unwrap_or(0);
+        let claim =
+            (mine..loaded.entries.len()).find(|place| matches!(loaded.entries[*place].event, Event::RunClaimed { .. }) && *place > mine);
+        let claimed = claim.and_then(|place| self.inner().durable.get(&(log, Seq(place as u64))).copied());
+        if let Some(claimed) = claimed
+            && now > claimed.saturating_add(Duration::from_millis(timeout))
+        {
+            self.breaks("overtaken", format!("{} of {} takes effect at {now:?}; the run was taken over at {claimed:?}", cx.step, owner.0));
+        }
+    }
+
     /// The effect comes about.
-    pub(super) fn land(&self, whose: &Whose, attempt: u32) {
-        let twice = {
+    pub(super) fn land(&self, whose: &Whose, attempt: u32, now: Instant) {
+        let (twice, broken) = {
             let mut inner = self.inner();
-            inner.trace.note(|| format!("landed {}/{} attempt {attempt}", whose.0, whose.1));
+            inner.trace.note(|| format!("{:?} landed {}/{} attempt {attempt}", now.0, whose.0, whose.1));
             let effect = inner.effects.entry(whose.clone()).or_default();
             effect.lands = None;
             *effect.by_attempt.entry(attempt).or_default() += 1;
-            std::mem::replace(&mut effect.stands, true)
+            let twice = std::mem::replace(&mut effect.stands, true);
+            let meant = inner.meant.get(whose).cloned();
+            (twice, meant.and_then(|(step_type, with)| inner.peers.landed(&step_type, &with, now.0)))
         };
         if twice {
             self.breaks("once", format!("the effect of {} came about twice", whose.1));
+        }
+        if let Some(words) = broken {
+            self.breaks("two primaries", format!("{words}, by {} of {}", whose.1, whose.0));
         }
     }
 
@@ -341,7 +402,8 @@ impl World {
         let lands = self.inner().effects.get(whose).and_then(|effect| effect.lands);
         match lands {
             Some((at, attempt)) if at <= now => {
-                self.land(whose, attempt);
+                self.land(whose, attempt, at);
+                self.inner().effects.entry(whose.clone()).or_default().by_itself = Some(attempt);
                 None
             }
             Some((at, _)) => Some(at),
@@ -349,17 +411,30 @@ impl World {
         }
     }
 
+    /// Whether what this attempt began came about by itself: then there is nothing left to do for whoever adopts it.
+    pub(super) fn came_about_by_itself(&self, whose: &Whose, attempt: u32) -> bool {
+        self.inner().effects.get(whose).is_some_and(|effect| effect.stands && effect.by_itself == Some(attempt))
+    }
+
     /// Whether the effect is there now, by this run.
     pub(super) fn stands_by(&self, whose: &Whose) -> bool {
         self.inner().effects.get(whose).is_some_and(|effect| effect.stands)
     }
 
-    pub(super) fn take_back(&self, whose: &Whose) {
-        let mut inner = self.inner();
-        inner.trace.note(|| format!("taken back {}/{}", whose.0, whose.1));
-        let effect = inner.effects.entry(whose.clone()).or_default();
-        if std::mem::replace(&mut effect.stands, false) {
+    pub(super) fn take_back(&self, whose: &Whose, now: Instant) {
+        let broken = {
+            let mut inner = self.inner();
+            inner.trace.note(|| format!("{:?} taken back {}/{}", now.0, whose.0, whose.1));
+            let effect = inner.effects.entry(whose.clone()).or_default();
+            if !std::mem::replace(&mut effect.stands, false) {
+                return;
+            }
             inner.undone.push(whose.clone());
+            let meant = inner.meant.get(whose).cloned();
+            meant.and_then(|(step_type, with)| inner.peers.taken_back(&step_type, &with, now.0))
+        };
+        if let Some(words) = broken {
+            self.breaks("two primaries", format!("{words}, by the undo of {} of {}", whose.1, whose.0));
         }
     }
 }

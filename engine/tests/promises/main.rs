@@ -5,6 +5,7 @@
 mod world;
 
 mod admission;
+mod campaign;
 mod crash;
 mod doubt;
 mod drills;

@@ -11,7 +11,7 @@ use lifeboat_runbooks::plan::{Objectives, OnFailure, PLAN_FORMAT, Places, Plan, 
 use lifeboat_store::Digest;
 use serde_json::{Value, json};
 
-use super::steps::{Change, Look, Note, VERSION};
+use super::steps::{Change, FenceDb, Look, Note, PromoteDb, UpdateDns, VERSION};
 
 pub(crate) fn id(text: &str) -> StepId {
     StepId::new(text).unwrap()
@@ -47,6 +47,28 @@ fn draft(name: &str, step_type: &str) -> Draft {
 /// A step that changes the resource `db`, unless it says otherwise.
 pub(crate) fn change(name: &str) -> Draft {
     draft(name, "change").on("db")
+}
+
+/// A step that acts on a part of a simulated peer.
+fn on_peer(name: &str, step_type: &str, on: (&str, &str), what: (&str, &str)) -> Draft {
+    let mut step = draft(name, step_type).with(on.0, json!(on.1)).with(what.0, json!(what.1));
+    step.0.touches = vec![Touch { resource: on.1.into(), effect: Effect::Change }];
+    step
+}
+
+/// Keeps a node of `db` from taking writes.
+pub(crate) fn fence(name: &str, node: &str) -> Draft {
+    on_peer(name, "fence-db", ("db", "db"), ("node", node))
+}
+
+/// Makes a node of `db` take writes.
+pub(crate) fn promote(name: &str, node: &str) -> Draft {
+    on_peer(name, "promote-db", ("db", "db"), ("node", node))
+}
+
+/// Makes `dns` answer something else.
+pub(crate) fn point(name: &str, to: &str) -> Draft {
+    on_peer(name, "update-dns", ("record", "dns"), ("to", to))
 }
 
 /// A step that looks at nothing in particular.
@@ -211,7 +233,7 @@ impl PlanWords for Plan {
 }
 
 pub(crate) fn registry() -> Registry {
-    Registry::new().with::<Change>().with::<Look>().with::<Note>()
+    Registry::new().with::<Change>().with::<Look>().with::<Note>().with::<FenceDb>().with::<PromoteDb>().with::<UpdateDns>()
 }
 
 /// A thing at an address.
@@ -224,14 +246,14 @@ pub(crate) fn thing(address: &str, drill: DrillRule) -> ResourceEntry {
     }
 }
 
-/// Resources `db`, `dns`, `web` and `app` (open to drills), and people: sam starts runs; ann and bob are dbas, cyd is not.
+/// Resources `db`, `dns`, `web` and `app` (open to drills), and people: sam starts runs; ann, bob and dan are dbas, cyd is not.
 pub(crate) fn inventory() -> Inventory {
     let mut inventory = Inventory::default();
     inventory.resources.insert("db".into(), thing("10.0.0.1", DrillRule::Deny));
     inventory.resources.insert("dns".into(), thing("10.0.0.2", DrillRule::Deny));
     inventory.resources.insert("web".into(), thing("10.0.0.3", DrillRule::Allow));
     inventory.resources.insert("app".into(), thing("10.0.0.4", DrillRule::Allow));
-    for (name, role) in [("sam", "dba"), ("ann", "dba"), ("bob", "dba"), ("cyd", "web")] {
+    for (name, role) in [("sam", "dba"), ("ann", "dba"), ("bob", "dba"), ("dan", "dba"), ("cyd", "web")] {
         let person = Person { roles: vec![role.into()], system_user: Some(format!("u-{name}")), telegram_id: None };
         inventory.people.insert(name.into(), person);
     }

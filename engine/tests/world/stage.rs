@@ -12,7 +12,7 @@ use lifeboat_engine::journal::{Actor, Event, Incident, Outcome, Resolution, RunI
 use lifeboat_engine::ports::Ports;
 use lifeboat_engine::resume::{self, ResumeError};
 use lifeboat_engine::run::{Run, StepState};
-use lifeboat_engine::sim::{self, EVER, Effect, People, SimClock, World};
+use lifeboat_engine::sim::{self, EVER, Effect, Outputs, People, SimClock, World};
 use lifeboat_engine::steering::{Command, SteerError};
 use lifeboat_runbooks::plan::Plan;
 use lifeboat_store::{MemoryStore, OwnerId, Store};
@@ -50,13 +50,20 @@ pub(crate) struct Stage {
 
 /// Plays one test in virtual time, then checks that no law was broken.
 pub(crate) fn on_stage<T>(play: impl AsyncFnOnce(Stage) -> T) -> T {
-    on_stage_of(sim::Stage::new(Arc::new(plans::registry()), Arc::new(plans::inventory()), Arc::new(Says)), play)
+    on_stage_of(simulated(), play)
 }
 
-/// As [`on_stage`], with a store that several machines share. Leases last so long.
+/// As [`on_stage`], in a store that several machines share.
 pub(crate) fn on_shared_stage<T>(lease: Duration, play: impl AsyncFnOnce(Stage) -> T) -> T {
-    let sim = sim::Stage::new(Arc::new(plans::registry()), Arc::new(plans::inventory()), Arc::new(Says));
-    on_stage_of(sim.shared_with_lease(lease), play)
+    on_stage_of(simulated().shared_with_lease(lease), play)
+}
+
+/// A stage with the step types, things and people of the tests.
+pub(crate) fn simulated() -> sim::Stage {
+    let says = Arc::new(Says::default());
+    let sim = sim::Stage::new(Arc::new(plans::registry()), Arc::new(plans::inventory()), Arc::clone(&says) as Arc<dyn Outputs>);
+    let _ = says.world.set(Arc::clone(&sim.world));
+    sim
 }
 
 fn on_stage_of<T>(sim: sim::Stage, play: impl AsyncFnOnce(Stage) -> T) -> T {

@@ -1,12 +1,15 @@
 //! Step types of the tests: one that changes, one that looks, one whose gate looks at nothing. Only their parameters are here; what
 //! their calls meet is the simulated world's business.
 
+use std::sync::{Arc, OnceLock};
+
 use lifeboat_engine::context::{ReadContext, StepContext};
 use lifeboat_engine::evidence::Evidence;
 use lifeboat_engine::inventory::Undoable;
-use lifeboat_engine::sim::Outputs;
+use lifeboat_engine::measure::Loss;
+use lifeboat_engine::sim::{Outputs, World};
 use lifeboat_engine::step::{self, Observation, Readiness, Step, StepError};
-use lifeboat_engine::{Effect, StepId, Touch};
+use lifeboat_engine::{Effect, Measure, StepId, Touch};
 use lifeboat_runbooks::catalog::StepTypeInfo;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,12 +27,28 @@ pub(crate) struct Said {
     blob: String,
 }
 
-/// The outputs of these types follow from their parameters.
-#[derive(Debug)]
-pub(crate) struct Says;
+/// What a promotion says.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Promoted {
+    /// Acknowledged commits that are lost, in milliseconds.
+    lost_ms: u64,
+    /// The database.
+    db: String,
+}
+
+/// The outputs of these types follow from their parameters, and of a promotion from the world.
+#[derive(Debug, Default)]
+pub(crate) struct Says {
+    pub(crate) world: OnceLock<Arc<World>>,
+}
 
 impl Outputs for Says {
-    fn output(&self, _: &StepId, _: &StepTypeInfo, with: &Value) -> Value {
+    fn output(&self, _: &StepId, step_type: &StepTypeInfo, with: &Value) -> Value {
+        if step_type.name == PromoteDb::TYPE {
+            let db = with["db"].as_str().unwrap_or_default();
+            let lost = self.world.get().map(|world| world.peers(|peers| peers.databases.get(db).map_or(0, |db| db.lost_ms)));
+            return json!({ "lost_ms": lost, "db": db });
+        }
         let bytes = with.get("blob_bytes").and_then(Value::as_u64).and_then(|bytes| usize::try_from(bytes).ok());
         json!({ "said": with.get("say"), "blob": "x".repeat(bytes.unwrap_or(0)) })
     }
@@ -98,4 +117,81 @@ parameters! {
 parameters! {
     /// Only computes.
     Note, "note", Effect::Read, Undoable::No, step::Gate::Nothing
+}
+
+macro_rules! acts_on_peers {
+    ($(#[$doc:meta])* $name:ident, $type_name:literal, $on:ident, $what:ident, $output:ty, $measures:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub(crate) struct $name {
+            /// On what.
+            $on: String,
+            /// What of it.
+            $what: String,
+        }
+
+        impl Step for $name {
+            const TYPE: &'static str = $type_name;
+            const VERSION: u16 = VERSION;
+            const EFFECT: Effect = Effect::Change;
+            const UNDO: Undoable = Undoable::Yes;
+            type Intent = ();
+            type Output = $output;
+
+            fn touches(&self) -> Vec<Touch> {
+                vec![Touch { resource: self.$on.clone(), effect: Effect::Change }]
+            }
+
+            fn preview(&self) -> String {
+                format!("{} {} {}", $type_name, self.$on, self.$what)
+            }
+
+            fn measures(output: &$output) -> Vec<Measure> {
+                $measures(output)
+            }
+
+            async fn prepare(&self, _: &ReadContext) -> Result<Readiness<()>, StepError> {
+                Ok(Readiness::Refused { why: NOT_HERE.into(), evidence: Evidence::none() })
+            }
+
+            async fn execute(&self, (): &(), _: &StepContext) -> Result<$output, StepError> {
+                Err(StepError::hopeless(NOT_HERE))
+            }
+
+            async fn observe(&self, (): &(), _: &ReadContext) -> Result<Observation<$output>, StepError> {
+                Ok(Observation::Unknown { why: NOT_HERE.into() })
+            }
+        }
+    };
+}
+
+fn nothing(_: &Said) -> Vec<Measure> {
+    Vec::new()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a simulation lasts days, not ages")]
+fn loss(output: &Promoted) -> Vec<Measure> {
+    let seconds = output.lost_ms as f64 / 1000.0;
+    let loss = Loss {
+        resource: output.db.clone(),
+        method: "exact-lsn".into(),
+        seconds_min: Some(seconds),
+        seconds_max: Some(seconds),
+        bytes: None,
+    };
+    vec![Measure::Loss(loss)]
+}
+
+acts_on_peers! {
+    /// Keeps a node of a database from taking writes.
+    FenceDb, "fence-db", db, node, Said, nothing
+}
+acts_on_peers! {
+    /// Makes a node of a database take writes.
+    PromoteDb, "promote-db", db, node, Promoted, loss
+}
+acts_on_peers! {
+    /// Makes a record answer something else.
+    UpdateDns, "update-dns", record, to, Said, nothing
 }

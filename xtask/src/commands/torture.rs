@@ -13,12 +13,33 @@ struct Rig {
     options: &'static [Opt],
 }
 
-/// An option of a rig. Its value is a whole number.
+/// An option of a rig.
 struct Opt {
     /// As it is typed.
     flag: &'static str,
     /// What the rig reads.
     variable: &'static str,
+    /// What it is.
+    value: OptValue,
+}
+
+/// What the value of an option is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OptValue {
+    /// A whole number above 0.
+    Number,
+    /// A name, which the rig itself checks.
+    Name,
+}
+
+impl Opt {
+    const fn number(flag: &'static str, variable: &'static str) -> Self {
+        Self { flag, variable, value: OptValue::Number }
+    }
+
+    const fn name(flag: &'static str, variable: &'static str) -> Self {
+        Self { flag, variable, value: OptValue::Name }
+    }
 }
 
 /// To add a rig, add it here.
@@ -28,13 +49,30 @@ const RIGS: &[Rig] = &[
         help: "the store's power-cut rig; as root also on N loop-mounted images of a live process (--rounds N, --seed N)",
         // One test at a time: a process that one forks holds, until it runs its program, the lock of a store that another has open.
         cargo: &["test", "-p", "lifeboat-store", "--test", "power_cut", "--", "--include-ignored", "--nocapture", "--test-threads=1"],
-        options: &[Opt { flag: "--rounds", variable: "POWER_CUT_ROUNDS" }, Opt { flag: "--seed", variable: "POWER_CUT_SEED" }],
+        options: &[Opt::number("--rounds", "POWER_CUT_ROUNDS"), Opt::number("--seed", "POWER_CUT_SEED")],
     },
     Rig {
         name: "kill",
         help: "SIGKILL of the engine at random moments of a failover on the real lab (--rounds N, --seed N)",
         cargo: &["test", "-p", "lifeboat", "--test", "killed_anywhere", "--", "--include-ignored", "--nocapture"],
-        options: &[Opt { flag: "--rounds", variable: "KILL_ROUNDS" }, Opt { flag: "--seed", variable: "KILL_SEED" }],
+        options: &[Opt::number("--rounds", "KILL_ROUNDS"), Opt::number("--seed", "KILL_SEED")],
+    },
+    Rig {
+        name: "sim",
+        help: "the engine in its simulated world, under every fault (--schedules N, --seed N, --shape NAME; 1 schedule: its trace)",
+        cargo: &[
+            "test",
+            "--release",
+            "-p",
+            "lifeboat-engine",
+            "--test",
+            "promises",
+            "the_campaign",
+            "--",
+            "--include-ignored",
+            "--nocapture",
+        ],
+        options: &[Opt::number("--schedules", "SIM_SCHEDULES"), Opt::number("--seed", "SIM_SEED"), Opt::name("--shape", "SIM_SHAPE")],
     },
 ];
 
@@ -61,8 +99,8 @@ fn environment(rig: &Rig, words: &[&str]) -> Result<Vec<(&'static str, String)>>
             let flags: Vec<&str> = rig.options.iter().map(|option| option.flag).collect();
             Trouble::new(format!("the rig `{}` has no option `{}`; it has {}", rig.name, pair[0], flags.join(", ")))
         })?;
-        let Some(value) = pair.get(1) else { return Err(Trouble::new(format!("`{}` needs a number, such as 300", option.flag))) };
-        if value.parse::<u64>().is_err() || *value == "0" {
+        let Some(value) = pair.get(1) else { return Err(Trouble::new(format!("`{}` needs a value", option.flag))) };
+        if option.value == OptValue::Number && (value.parse::<u64>().is_err() || *value == "0") {
             return Err(Trouble::new(format!("`{}` needs a whole number above 0, found `{value}`", option.flag)));
         }
         if found.iter().any(|(variable, _)| *variable == option.variable) {
@@ -107,7 +145,11 @@ mod tests {
     }
 
     /// The file of each rig that reads its options: a rig that reads another name silently does less than was asked for.
-    const READ_IN: &[(&str, &str)] = &[("power-cut", "store/tests/power_cut/main.rs"), ("kill", "tests/killed_anywhere.rs")];
+    const READ_IN: &[(&str, &str)] = &[
+        ("power-cut", "store/tests/power_cut/main.rs"),
+        ("kill", "tests/killed_anywhere.rs"),
+        ("sim", "engine/tests/promises/campaign/report.rs"),
+    ];
 
     #[test]
     fn every_option_is_read_by_its_rig_under_the_name_that_is_set() {

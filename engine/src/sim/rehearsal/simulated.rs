@@ -116,7 +116,7 @@ impl Simulated {
             for resource in self.cast.places.get(&cx.step).into_iter().flat_map(|(_, changed)| changed) {
                 self.cast.world.is_at(&whose, resource);
             }
-            self.cast.world.land(&whose, cx.attempt);
+            self.cast.world.land(&whose, cx.attempt, cx.clock.instant());
         }
     }
 
@@ -252,7 +252,7 @@ impl StepType for Simulated {
         }
         match self.info.undo {
             Undoable::Yes => {
-                world.take_back(&(cx.run.clone(), cx.step.clone()));
+                world.take_back(&(cx.run.clone(), cx.step.clone()), cx.clock.instant());
                 Ok(())
             }
             Undoable::No => Err(StepError::refused("this step type has no undo", Evidence::none())),

@@ -1,0 +1,47 @@
+//! What the campaign found in the engine, kept as plays of their own: seeds change their meaning with every new shape.
+
+use lifeboat_engine::journal::{Outcome, Resolution};
+use lifeboat_engine::run::StepState as S;
+use lifeboat_engine::sim::Fault;
+use lifeboat_engine::steering::SteerError;
+use lifeboat_runbooks::plan::OnFailure;
+use serde_json::json;
+
+use super::play::{Keep, play};
+use super::schedule::{Crowd, Machines, Schedule, Strike};
+use super::shapes::{named, shapes};
+use crate::world::Act;
+use crate::world::plans::{PlanWords, change, look, plan};
+use crate::world::stage::{RestWords, on_stage, once, resolve};
+
+/// Found by seed 450. A process that stood still between its lease and its claim closed the journal to the process that had got the
+/// lease meanwhile, and that one acted after it had been overtaken.
+#[test]
+fn a_process_that_stood_still_past_its_lease_claims_nothing() {
+    let shape = &shapes()[named("records are put back").unwrap()];
+    let strike = |life, point, fault| Strike { life, point, fault };
+    let strikes = vec![
+        strike(0, 7, Fault::PauseAfter(20)),
+        strike(1, 0, Fault::PauseBefore(120)),
+        strike(1, 3, Fault::PauseAfter(3)),
+        strike(2, 0, Fault::PauseBefore(20)),
+    ];
+    let schedule = Schedule { machines: Machines::Several, crowd: Crowd::Scripted, strikes };
+    let played = play(shape, &schedule, Keep::Lines);
+    assert_eq!(played.broken, [], "{}", played.trace.lines().join("\n"));
+}
+
+/// Found by seed 1476. A person called a failed step done while the final steps ran, and the run said that it was undone.
+#[test]
+fn a_run_that_has_undone_what_was_done_takes_nobodys_word_for_one_more_effect() {
+    on_stage(async |stage| {
+        stage.world.always("bad", Act::Hopeless).always("last", Act::SucceedAfter(3000));
+        let done = Resolution::Done { outputs: json!({ "said": "by hand", "blob": "" }) };
+        let mut people = once("last", S::Running, resolve("bad", done), "ann");
+        let steps = plan([change("a"), change("bad").after(&["a"])]).failing(OnFailure::Undo).finally([look("last")]);
+        let (name, rest) = stage.run_with(steps, &mut people).await;
+        assert_eq!(rest.outcome(), Outcome::Undone);
+        assert!(matches!(stage.answers()[..], [Err(SteerError::NotNow(_))]), "{:?}", stage.answers());
+        assert_eq!(stage.state(&name, "bad").await, S::Failed);
+    });
+}
