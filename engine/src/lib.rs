@@ -10,6 +10,7 @@ pub mod drill;
 pub mod evidence;
 pub mod executor;
 pub mod facts;
+pub mod freeze;
 pub mod history;
 pub mod inventory;
 pub mod journal;

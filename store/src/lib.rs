@@ -12,6 +12,7 @@ mod leases;
 mod memory;
 mod sled;
 mod walk;
+mod watchers;
 
 pub use chain::{chain_after, chain_start};
 #[cfg(any(test, feature = "test-support"))]

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 
 use crate::chain::{chain_after, chain_start};
 use crate::leases::{BootClock, LeaseClock, LeaseTable};
+use crate::watchers::Watchers;
 use crate::{
     Changes, Commit, Digest, Forgotten, KEPT_BYTES_MAX, Lease, LogHead, LogId, OwnerId, PAGE_BYTES_MAX, Page, Record, Seq, Sharing, Store,
     StoreError,
@@ -25,7 +25,7 @@ pub struct MemoryStore {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    changed: watch::Sender<u64>,
+    watchers: Watchers,
     leases: LeaseTable,
     clock: Arc<dyn LeaseClock>,
 }
@@ -68,7 +68,7 @@ impl MemoryStore {
     #[must_use]
     pub fn with_clock(clock: Arc<dyn LeaseClock>) -> Self {
         let leases = LeaseTable::new(clock.clone());
-        Self { shared: Arc::new(Shared { state: Mutex::default(), changed: watch::Sender::new(0), leases, clock }), sharing: Sharing::Sole }
+        Self { shared: Arc::new(Shared { state: Mutex::default(), watchers: Watchers::default(), leases, clock }), sharing: Sharing::Sole }
     }
 
     /// The same content as a store that several machines write to: whoever acts for a log holds its lease, which lasts so long.
@@ -88,8 +88,8 @@ impl MemoryStore {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn announce(&self) {
-        self.shared.changed.send_modify(|count| *count += 1);
+    fn announce(&self, log: &LogId) {
+        self.shared.watchers.tell(std::iter::once(log));
     }
 }
 
@@ -107,6 +107,7 @@ impl Store for MemoryStore {
 
     async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
         commit.check_limits()?;
+        let mut changed: Vec<LogId> = Vec::new();
         {
             let mut state = self.state();
             for (log, expected) in &commit.expect {
@@ -115,6 +116,7 @@ impl Store for MemoryStore {
                     return Err(StoreError::Conflict { log: log.clone(), expected: *expected, found });
                 }
             }
+            changed.extend(commit.append.iter().map(|(log, _)| log.clone()));
             for (id, records) in commit.append {
                 if records.is_empty() {
                     continue;
@@ -127,7 +129,7 @@ impl Store for MemoryStore {
                 }
             }
         }
-        self.announce();
+        self.shared.watchers.tell(changed.iter());
         Ok(())
     }
 
@@ -161,8 +163,8 @@ impl Store for MemoryStore {
         Ok(heads.take(limit.get() as usize).collect())
     }
 
-    async fn watch(&self, _prefix: &str) -> Result<Changes, StoreError> {
-        Ok(Changes::new(self.shared.changed.subscribe()))
+    async fn watch(&self, prefix: &str) -> Result<Changes, StoreError> {
+        Ok(self.shared.watchers.watch(prefix))
     }
 
     async fn truncate(&self, log: &LogId, before: Seq, carry: Record) -> Result<(), StoreError> {
@@ -185,13 +187,13 @@ impl Store for MemoryStore {
                 first.0 = carry;
             }
         }
-        self.announce();
+        self.announce(log);
         Ok(())
     }
 
     async fn remove(&self, log: &LogId) -> Result<(), StoreError> {
         self.state().logs.remove(log);
-        self.announce();
+        self.announce(log);
         Ok(())
     }
 
@@ -234,7 +236,7 @@ impl Store for MemoryStore {
             }
             state.logs.insert(log.clone(), MemoryLog { first, records: VecDeque::from([(carry, chain)]), chain });
         }
-        self.announce();
+        self.announce(log);
         Ok(())
     }
 

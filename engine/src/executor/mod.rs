@@ -2,6 +2,7 @@
 //! the calls themselves in `perform`, the commits in `record`.
 
 mod begin;
+mod freezing;
 mod list;
 mod perform;
 mod react;
@@ -30,6 +31,7 @@ use crate::tenure::{Standing, Tenure, TenureError};
 use lifeboat_runbooks::names::StepId;
 use lifeboat_store::{Changes, OwnerId, Seq, StoreError};
 use perform::{Call, TaskEnd};
+use record::Flushed;
 
 /// What those who watch a run are told. Whoever lags behind reads the journal again.
 #[derive(Clone, Debug)]
@@ -135,6 +137,9 @@ pub struct Executor {
     of_task: HashMap<Id, (StepId, perform::Kind, AbortHandle)>,
     /// Wakes where a lock changes; only runs that make way for others look.
     wishes: Option<Changes>,
+    of_task: HashMap<Id, (StepId, perform::Kind)>,
+    /// What must not be changed for now.
+    freezes: freezing::Watch,
     /// What a drill asks of its peers, while the answers are awaited.
     listing: JoinSet<Event>,
     requests: mpsc::Receiver<Request>,
@@ -173,6 +178,7 @@ impl Executor {
             tasks: JoinSet::new(),
             of_task: HashMap::new(),
             wishes: None,
+            freezes: freezing::Watch::new(),
             listing: JoinSet::new(),
             requests,
             handle: handle.clone(),
@@ -194,6 +200,7 @@ impl Executor {
         })?;
         self.standing = tenure.standing();
         self.unquiet_until = self.unquiet();
+        self.watch_freezes().await;
         let driven = self.drive_while_it_lasts().await?;
         tenure.give_back().await;
         Ok(driven)
@@ -218,8 +225,13 @@ impl Executor {
     async fn drive_while_it_lasts(&mut self) -> Result<Driven, ExecutorError> {
         self.watch_wishes().await?;
         loop {
-            let wake_at = self.settle()?;
-            self.flush().await?;
+            let wake_at = loop {
+                let wake_at = self.settle()?;
+                match self.flush().await? {
+                    Flushed::Durable => break wake_at,
+                    Flushed::Withdrawn => {}
+                }
+            };
             if let (RunPhase::Ended, Some(outcome)) = (self.run.phase, self.run.outcome) {
                 return Ok(Driven::Ended(outcome));
             }
@@ -235,6 +247,7 @@ impl Executor {
     fn settle(&mut self) -> Result<Option<jiff::Timestamp>, ExecutorError> {
         loop {
             let before = self.pending.len();
+            self.meet_freezes()?;
             let Next { actions, wake_at } = next(&self.run, self.ports.clock.now(), &self.busy);
             if self.detaching {
                 return Ok(None);
@@ -251,6 +264,8 @@ impl Executor {
     async fn wait(&mut self, wake_at: Option<jiff::Timestamp>) -> Result<(), ExecutorError> {
         let clock = Arc::clone(&self.ports.clock);
         let pause = wake_at.map(|at| Duration::try_from(at.duration_since(clock.now())).unwrap_or(Duration::ZERO));
+        let blind = self.freezes.is_blind();
+        let pause = if blind { Some(pause.unwrap_or(freezing::READ_AGAIN_AFTER).min(freezing::READ_AGAIN_AFTER)) } else { pause };
         let timer = async {
             match pause {
                 Some(length) => clock.sleep(length).await,
@@ -266,6 +281,16 @@ impl Executor {
             Some(request) = self.requests.recv() => self.asked(request),
             () = changed(&mut self.wishes) => self.look_for_wish().await,
             () = timer => Ok(()),
+            () = self.freezes.changed() => {
+                self.read_freezes().await;
+                Ok(())
+            }
+            () = timer => {
+                if blind {
+                    self.read_freezes().await;
+                }
+                Ok(())
+            }
             () = self.standing.over() => Err(ExecutorError::LeaseLost(self.run.id.clone())),
         }
     }

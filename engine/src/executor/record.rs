@@ -1,6 +1,6 @@
 //! Entries on their way to the store: applied at once, durable before anything acts on them.
 
-use super::{Executor, ExecutorError, Notice};
+use super::{Executor, ExecutorError, Notice, freezing};
 use crate::admission;
 use crate::history::run_log;
 use crate::journal::{ENTRY_FORMAT, Entry, Event, Output};
@@ -15,6 +15,15 @@ pub(super) const INLINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Most bytes of entries in one commit: well below what the store takes, so that the end of a run fits beside them.
 const COMMIT_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// What became of what was pending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flushed {
+    /// It is durable.
+    Durable,
+    /// A freeze came before an intent of it: what to start is to be decided anew.
+    Withdrawn,
+}
 
 impl Executor {
     /// Applies an event and puts it in line for the next commit.
@@ -35,7 +44,7 @@ impl Executor {
     }
 
     /// Makes everything pending durable, in one commit unless it is very much; then answers people and tells watchers.
-    pub(super) async fn flush(&mut self) -> Result<(), ExecutorError> {
+    pub(super) async fn flush(&mut self) -> Result<Flushed, ExecutorError> {
         while !self.pending.is_empty() {
             let (records, count) = self.portion()?;
             let log = run_log(&self.run.id)?;
@@ -44,13 +53,23 @@ impl Executor {
             if ended && self.run.phase == RunPhase::Ended {
                 commit.append.extend(admission::closing(&self.run)?);
             }
-            self.ports.store.commit(commit).await.map_err(|error| {
-                if matches!(error, StoreError::Conflict { .. }) {
-                    ExecutorError::Overtaken(self.run.id.clone())
-                } else {
-                    ExecutorError::Store(error)
+            let frozen_log = freezing::log()?;
+            if self.pending.iter().take(count).any(|entry| self.is_intent(&entry.event)) {
+                let Some(place) = self.freezes.place() else {
+                    self.withdraw().await?;
+                    return Ok(Flushed::Withdrawn);
+                };
+                commit.expect.push((frozen_log.clone(), place));
+            }
+            match self.ports.store.commit(commit).await {
+                Ok(()) => {}
+                Err(StoreError::Conflict { log, .. }) if log == frozen_log => {
+                    self.withdraw().await?;
+                    return Ok(Flushed::Withdrawn);
                 }
-            })?;
+                Err(StoreError::Conflict { .. }) => return Err(ExecutorError::Overtaken(self.run.id.clone())),
+                Err(error) => return Err(ExecutorError::Store(error)),
+            }
             self.next = Seq(self.next.0 + count as u64);
             for entry in self.pending.drain(..count) {
                 // Nobody watching is no error.
@@ -60,7 +79,7 @@ impl Executor {
         for reply in self.replies.drain(..) {
             let _ = reply.send(Ok(()));
         }
-        Ok(())
+        Ok(Flushed::Durable)
     }
 
     /// The first entries in line that fit one commit. A success and the assertion that rejects it are never parted: in between, a

@@ -9,6 +9,7 @@ mod campaign;
 mod crash;
 mod doubt;
 mod drills;
+mod freeze;
 mod golden;
 mod journal;
 mod locks;

@@ -227,7 +227,6 @@ impl Committer {
             // Who no longer waits finds the outcome by reading.
             let _ = answer.send(result);
         }
-        self.shared.announce();
     }
 
     fn write(&mut self, group: &mut Group, cleared: Cleared) -> Result<(), Failure> {

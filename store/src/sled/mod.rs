@@ -18,10 +18,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::chain::chain_start;
 use crate::leases::{BootClock, LeaseClock, LeaseTable};
+use crate::watchers::Watchers;
 use crate::{
     Changes, Commit, Digest, Forgotten, KEPT_BYTES_MAX, Lease, LogHead, LogId, OwnerId, Page, Record, Room, Seq, Sharing, Store, StoreError,
 };
@@ -90,7 +91,7 @@ struct Shared {
     /// Held by readers, and by the committer while it changes what they may be reading.
     gate: RwLock<()>,
     stopped: OnceLock<String>,
-    changed: watch::Sender<u64>,
+    watchers: Watchers,
     leases: LeaseTable,
     kept: Kept,
     folder: Folder,
@@ -113,7 +114,7 @@ impl SledStore {
             heads: RwLock::new(heads),
             gate: RwLock::default(),
             stopped: OnceLock::new(),
-            changed: watch::Sender::new(0),
+            watchers: Watchers::default(),
             leases: LeaseTable::new(options.clock.clone()),
             kept: kept.timed_by(options.clock.clone()),
             folder,
@@ -177,11 +178,7 @@ impl Shared {
             FailureKind::Sync => self.folder.mark_sync_failed(&failure.why),
             FailureKind::DiskFull | FailureKind::Stopped => {}
         }
-        self.announce();
-    }
-
-    fn announce(&self) {
-        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.watchers.tell_all();
     }
 
     fn head(&self, log: &LogId) -> Option<Head> {
@@ -193,13 +190,18 @@ impl Shared {
     }
 
     fn publish(&self, changed: BTreeMap<LogId, Option<Head>>) {
-        let mut heads = self.heads.write().unwrap_or_else(PoisonError::into_inner);
-        for (log, head) in changed {
-            match head {
-                Some(head) => heads.insert(log, head),
-                None => heads.remove(&log),
-            };
+        let logs: Vec<LogId> = changed.keys().cloned().collect();
+        {
+            let mut heads = self.heads.write().unwrap_or_else(PoisonError::into_inner);
+            for (log, head) in changed {
+                match head {
+                    Some(head) => heads.insert(log, head),
+                    None => heads.remove(&log),
+                };
+            }
         }
+        // Whoever wakes finds what it was woken for.
+        self.watchers.tell(logs.iter());
     }
 
     /// Reads while no rewriting goes on; `None` where the log was truncated or removed since `head` was taken.
@@ -254,9 +256,9 @@ impl Store for SledStore {
         Ok(wanted.take(limit.get() as usize).collect())
     }
 
-    async fn watch(&self, _prefix: &str) -> Result<Changes, StoreError> {
+    async fn watch(&self, prefix: &str) -> Result<Changes, StoreError> {
         self.shared.running()?;
-        Ok(Changes::new(self.shared.changed.subscribe()))
+        Ok(self.shared.watchers.watch(prefix))
     }
 
     async fn truncate(&self, log: &LogId, before: Seq, carry: Record) -> Result<(), StoreError> {
