@@ -73,10 +73,18 @@ pub(crate) enum Command {
     Approve(AnswerArgs),
     /// Say no to a step that asks: final
     Deny(AnswerArgs),
-    /// Decide about a step that is held or has failed
+    /// Decide about a step that is held, has failed or has not begun, or about an undo that failed
     Resolve(ResolveArgs),
     /// Stop a run: nothing more is started
     Cancel(CancelArgs),
+    /// Hold a run for a while: nothing starts and nothing is undone, what acts goes on to its end, approvals still count
+    Pause(HoldArgs),
+    /// Let a paused run go on
+    Continue(HoldArgs),
+    /// Stop every new change, in all runs, undo included: of one resource or of everything
+    Freeze(FreezeArgs),
+    /// Allow changes again
+    Unfreeze(FreezeArgs),
     /// Play a runbook in a simulated world: each step failing, each pair of steps failing. Changes nothing
     Simulate(SimulateArgs),
     /// Run the tests beside a runbook in a simulated world. Changes nothing
@@ -276,7 +284,7 @@ pub(crate) enum Decision {
     Done,
     /// Try again
     Retry,
-    /// Go on without it
+    /// Go on without it, in this run only; also before it has begun
     Skip,
     /// It has failed for good
     GiveUp,
@@ -310,6 +318,24 @@ pub(crate) struct CancelArgs {
     /// Why; kept in the journal
     #[arg(long)]
     pub(crate) comment: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HoldArgs {
+    /// The run; the end of its name is enough
+    pub(crate) run: String,
+    /// Why; kept in the journal
+    #[arg(long, required = true)]
+    pub(crate) comment: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FreezeArgs {
+    /// The resource of the inventory; without it everything
+    pub(crate) resource: Option<String>,
+    /// Why; whoever waits reads it
+    #[arg(long, required = true)]
+    pub(crate) comment: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -8,7 +8,7 @@ use lifeboat_engine::registry::Registry;
 use lifeboat_engine::run::Run;
 use lifeboat_engine::steering::{Command, SteerError};
 use lifeboat_runbooks::plan::Plan;
-use lifeboat_server::control::{Client, ClientError, Control, Listing, Reply, Request, actor_of, this_user, user_name};
+use lifeboat_server::control::{Client, ClientError, Control, FreezeRequest, Listing, Reply, Request, actor_of, this_user, user_name};
 use lifeboat_store::StoreError;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -133,6 +133,22 @@ impl Desk {
         }
     }
 
+    /// Freezes a resource, or everything, for every run of the folder.
+    pub(crate) async fn freeze(&self, wanted: FreezeRequest) -> Result<(), Trouble> {
+        done(match self {
+            Self::Here { ports, control } => control.freeze(wanted, actor_of(&this_user(), "terminal", &ports.inventory)).await,
+            Self::There { .. } => self.ask(&Request::Freeze(wanted)).await?,
+        })
+    }
+
+    /// Lifts a freeze.
+    pub(crate) async fn unfreeze(&self, wanted: FreezeRequest) -> Result<(), Trouble> {
+        done(match self {
+            Self::Here { ports, control } => control.unfreeze(wanted, actor_of(&this_user(), "terminal", &ports.inventory)).await,
+            Self::There { .. } => self.ask(&Request::Unfreeze(wanted)).await?,
+        })
+    }
+
     /// The run that a person means by all or the end of its name; without a name the newest.
     pub(crate) async fn find(&self, name: Option<&str>) -> Result<RunId, Trouble> {
         let listing = self.runs().await?;
@@ -171,6 +187,15 @@ impl Desk {
             Self::Here { .. } => Err(Trouble::engine("this process owns the folder itself")),
             Self::There { client, owner, command } => client.ask(request).await.map_err(|error| unanswered(&error, owner, command)),
         }
+    }
+}
+
+fn done(reply: Reply) -> Result<(), Trouble> {
+    match reply {
+        Reply::Done => Ok(()),
+        Reply::Refused(error) => Err(Trouble::refused(error.to_string())),
+        Reply::Failed(why) => Err(Trouble::engine(why)),
+        Reply::Runs(_) | Reply::Journal { .. } => Err(Trouble::engine("the owner of the data folder answered another question")),
     }
 }
 

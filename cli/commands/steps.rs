@@ -18,7 +18,11 @@ pub(crate) fn run(args: &StepsArgs) -> Result<Exit, Trouble> {
         Some(name) => {
             let Some(info) = registry.step_type(name) else {
                 let names: Vec<&str> = all.iter().map(|info| info.name).collect();
-                return Err(Trouble::usage(format!("there is no step type {name:?}")).help(format!("there are {}", names.join(", "))));
+                let help = match lifeboat_runbooks::nearest(name, names.iter().copied()) {
+                    Some(near) => format!("did you mean `lifeboat steps {near}`?"),
+                    None => format!("there are {}", names.join(", ")),
+                };
+                return Err(Trouble::usage(format!("there is no step type {name:?}")).help(help));
             };
             match args.format {
                 Format::Text => print(&render::steps::page(info))?,

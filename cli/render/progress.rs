@@ -1,6 +1,6 @@
 //! Live progress of a foreground run on standard error: a block that is redrawn on a terminal, plain lines elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::sync::Arc;
@@ -11,8 +11,9 @@ use lifeboat_engine::StepId;
 use lifeboat_engine::census::Found;
 use lifeboat_engine::clock::Clock;
 use lifeboat_engine::journal::{Entry, Event};
+use lifeboat_engine::next::{Next, next};
 use lifeboat_engine::run::{Run, RunPhase, StepState};
-use lifeboat_server::control::RunSummary;
+use lifeboat_server::control::{BrakeKind, RunSummary};
 
 use super::{status, words};
 use crate::args::When;
@@ -54,7 +55,13 @@ impl Progress {
     pub(crate) fn needs_person(&self) -> bool {
         let asks = self.run.steps.values().any(|step| step.state == StepState::AwaitingApproval);
         let acts = self.run.steps.values().any(|step| step.state.is_open() || step.state == StepState::Backoff);
-        self.run.phase == RunPhase::Held || (asks && !acts)
+        self.run.phase == RunPhase::Held || ((asks || self.is_braked()) && !acts)
+    }
+
+    /// Whether a pause or a freeze keeps the run from going on.
+    fn is_braked(&self) -> bool {
+        let braked = self.run.paused.is_some() || !self.run.frozen.is_empty();
+        braked && self.run.phase != RunPhase::Ended && next(&self.run, self.clock.now(), &BTreeSet::new()) == Next::default()
     }
 
     /// Something was journaled.
@@ -108,6 +115,7 @@ impl Progress {
     fn tell_waiting(&mut self) {
         let summary = RunSummary::of(&self.run);
         let now: Vec<String> = summary.waiting.iter().map(|waiting| format!("{}{:?}", waiting.step, waiting.state)).collect();
+        let now: Vec<String> = now.into_iter().chain(summary.brakes.iter().map(|brake| format!("{brake:?}"))).collect();
         if now == self.told_waiting || !self.needs_person() {
             return;
         }
@@ -125,6 +133,17 @@ impl Progress {
                 format!("resolve {} {} retry|done|skip|give-up --comment \"...\"", self.run.id, waiting.step)
             };
             let _ = writeln!(text, "  in another terminal:  {} {act}", self.command);
+        }
+        for brake in &summary.brakes {
+            let act = match (brake.kind, &brake.resource) {
+                (BrakeKind::Paused, _) => format!("continue {}", self.run.id),
+                (BrakeKind::Frozen, Some(resource)) => format!("unfreeze {resource}"),
+                (BrakeKind::Frozen, None) => "unfreeze".to_owned(),
+            };
+            let _ = writeln!(text, "  {}", super::runs::braked(brake));
+            if brake.by.is_some() {
+                let _ = writeln!(text, "  in another terminal:  {} {act} --comment \"...\"", self.command);
+            }
         }
         self.pause();
         self.write(&text);
@@ -226,6 +245,14 @@ impl Progress {
         let said = match (step, &entry.event) {
             (_, Event::RunEnded { outcome, why }) => format!("run {}: {why}", super::runs::outcome_word(*outcome)),
             (_, Event::RunHeld { why }) => format!("run held: {why}"),
+            (_, Event::RunPaused { by, comment }) => format!("run paused by {}: {}", by.name(), words::clean(comment)),
+            (_, Event::RunContinued { by, comment }) => format!("run goes on, says {}: {}", by.name(), words::clean(comment)),
+            (_, Event::RunFrozen { resource, why, .. }) => {
+                format!("{} is frozen: {}", resource.as_deref().unwrap_or("everything"), words::clean(why))
+            }
+            (_, Event::RunThawed { resource, why, .. }) => {
+                format!("{} is no longer frozen: {}", resource.as_deref().unwrap_or("everything"), words::clean(why))
+            }
             (_, Event::PeersListed { moment, listings }) => {
                 let things = listings.iter().map(|listing| if let Found::Things(things) = &listing.found { things.len() } else { 0 });
                 format!("{} things listed {}", things.sum::<usize>(), moment.words())

@@ -4,18 +4,19 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use lifeboat_engine::journal::Outcome;
-use lifeboat_server::control::{Listing, RunSummary};
+use lifeboat_server::control::{BrakeKind, Braked, Listing, RunSummary};
 use serde_json::{Value, json};
 
 use super::{Driver, words};
 
 pub(crate) fn text(listing: &Listing, driver: Driver) -> String {
+    let frozen = freezes(listing);
     if listing.runs.is_empty() && listing.unreadable.is_empty() {
-        return "no runs yet\n".into();
+        return format!("{frozen}no runs yet\n");
     }
     let names = listing.runs.iter().map(|run| &run.run).chain(listing.unreadable.iter().map(|run| &run.run));
     let width = names.map(|run| run.as_str().len()).max().unwrap_or(0);
-    let mut text = String::new();
+    let mut text = frozen;
     for run in &listing.unreadable {
         let _ = writeln!(text, "{:width$}  UNREADABLE: {}", run.run.as_str(), words::clean(&run.why));
     }
@@ -36,8 +37,40 @@ pub(crate) fn text(listing: &Listing, driver: Driver) -> String {
         for waiting in &run.waiting {
             let _ = writeln!(text, "{:width$}  └ {} is {}: {}", "", waiting.step, words::state(waiting.state), words::clean(&waiting.why));
         }
+        for brake in &run.brakes {
+            let _ = writeln!(text, "{:width$}  └ {}", "", braked(brake));
+        }
     }
     text
+}
+
+/// What is frozen, a line each; nothing where nothing is.
+pub(crate) fn freezes(listing: &Listing) -> String {
+    let mut text = String::new();
+    if let Some(why) = &listing.freezes_unreadable {
+        let _ = writeln!(text, "FROZEN: everything, because the freezes cannot be read: {}", words::clean(why));
+    }
+    for freeze in &listing.freezes {
+        let _ = writeln!(
+            text,
+            "FROZEN: {} since {} by {}: {}",
+            freeze.of(),
+            freeze.at.strftime("%Y-%m-%d %H:%M:%S UTC"),
+            words::clean(freeze.by.name()),
+            words::clean(&freeze.comment)
+        );
+    }
+    text
+}
+
+/// A pause or a freeze in one line.
+pub(crate) fn braked(brake: &Braked) -> String {
+    let what = match brake.kind {
+        BrakeKind::Paused => "paused".to_owned(),
+        BrakeKind::Frozen => format!("{} frozen", brake.resource.as_deref().unwrap_or("everything")),
+    };
+    let by = brake.by.as_deref().map(|by| format!(" by {}", words::clean(by))).unwrap_or_default();
+    format!("{what}{by} since {}: {}", brake.since.strftime("%H:%M:%S UTC"), words::clean(&brake.why))
 }
 
 /// How a run stands, in a word.
@@ -46,6 +79,8 @@ pub(crate) fn standing(run: &RunSummary, driver: Driver) -> &'static str {
         Some(outcome) => outcome_word(outcome),
         None if !run.waiting.is_empty() => "needs you",
         None if is_interrupted(run, driver) => "interrupted",
+        None if run.brakes.iter().any(|brake| brake.kind == BrakeKind::Paused) => "paused",
+        None if !run.brakes.is_empty() => "frozen",
         None => run.phase.word(),
     }
 }

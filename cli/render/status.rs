@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lifeboat_engine::journal::Outcome;
 use lifeboat_engine::run::{Ask, Run, RunPhase, StepState};
-use lifeboat_server::control::RunSummary;
+use lifeboat_server::control::{BrakeKind, RunSummary};
 use serde_json::Value;
 
 use super::{Driver, runs, words};
@@ -30,6 +30,9 @@ pub(crate) fn text(run: &Run, summary: &RunSummary, driver: Driver, command: &st
         );
     } else if let Some(from) = run.admitted_at {
         let _ = writeln!(text, "started {} by {}", from.strftime("%Y-%m-%d %H:%M:%S UTC"), words::clean(&summary.started_by));
+    }
+    for brake in &summary.brakes {
+        let _ = writeln!(text, "{}", runs::braked(brake));
     }
     text.push('\n');
     for step in run.plan.steps.iter().chain(&run.plan.finally) {
@@ -86,6 +89,23 @@ fn help(run: &Run, summary: &RunSummary, driver: Driver, command: &str) -> Vec<S
             | StepState::UndoFailed
             | StepState::UndoInDoubt => {}
         }
+    }
+    for brake in &summary.brakes {
+        match (brake.kind, &brake.by) {
+            (BrakeKind::Paused, _) => lines.push(format!("{command} continue {id} --comment \"...\"")),
+            (BrakeKind::Frozen, Some(_)) => {
+                let resource = brake.resource.as_ref().map(|resource| format!(" {resource}")).unwrap_or_default();
+                lines.push(format!("{command} unfreeze{resource} --comment \"...\"    (for every run)"));
+            }
+            // What cannot be read cannot be lifted either.
+            (BrakeKind::Frozen, None) => {}
+        }
+    }
+    for step in run.plan.steps.iter().filter(|step| run.state(&step.id) == StepState::UndoFailed && !run.locks_released) {
+        lines.push(format!(
+            "{command} resolve {id} {} retry --comment \"...\"    (its undo; or done, once it is put right by hand)",
+            step.id
+        ));
     }
     if run.phase != RunPhase::Ended && driver == Driver::Gone {
         lines.push(format!("{command} resume {id}        (no process drives it now)"));

@@ -63,8 +63,13 @@ pub struct Freezes {
 #[derive(Debug, thiserror::Error)]
 pub enum FreezeError {
     /// The inventory has no such resource.
-    #[error("the inventory has no resource {0}")]
-    NoSuchResource(String),
+    #[error("the inventory has no resource {name}{near}")]
+    NoSuchResource {
+        /// As given.
+        name: String,
+        /// The nearest one, as the rest of the sentence.
+        near: String,
+    },
     /// It is so already.
     #[error("{of} is frozen already, by {by}: {comment}")]
     Already {
@@ -128,7 +133,9 @@ pub async fn read(store: &dyn Store) -> Result<Freezes, StoreError> {
 /// As [`FreezeError`] says.
 pub async fn freeze(ports: &Ports, resource: Option<String>, by: &Actor, comment: &str) -> Result<(), FreezeError> {
     if let Some(name) = resource.as_ref().filter(|name| ports.inventory.resource(name).is_none()) {
-        return Err(FreezeError::NoSuchResource(name.clone()));
+        let near = lifeboat_runbooks::nearest(name, ports.inventory.resources.keys().map(String::as_str));
+        let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        return Err(FreezeError::NoSuchResource { name: name.clone(), near });
     }
     write(ports, resource, by, comment, |freezes, freeze| match freezes.in_force.get(&freeze.resource) {
         Some(earlier) => {

@@ -33,6 +33,7 @@ pub use plan::{Plan, PlanStep};
 pub use planning::{PlanRequest, plan};
 pub use rules::check;
 pub use runbook::Runbook;
+pub use suggest::nearest;
 
 #[cfg(test)]
 extern crate self as lifeboat_runbooks;

@@ -1,7 +1,8 @@
 //! "Did you mean ...?": the nearest of the known names. What to do with it is the caller's.
 
 /// The known name that is most like `wrong`, if one is like it at all.
-pub(crate) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Names longer than this are compared by nobody: the comparison's work is the product of both lengths.
     const LETTERS_MAX: usize = 64;
     /// More names than this are not looked through: the help is a courtesy, and a file may hold 10,000 names and as many slips.

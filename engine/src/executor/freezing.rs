@@ -155,7 +155,10 @@ impl Executor {
     pub(super) async fn withdraw(&mut self) -> Result<(), ExecutorError> {
         let loaded = history::load(self.ports.store.as_ref(), &self.run.id).await.map_err(|error| match error {
             HistoryError::Store(error) => ExecutorError::Store(error),
-            other => ExecutorError::Encode(other.to_string()),
+            error
+            @ (HistoryError::NoSuchRun(_) | HistoryError::Entry { .. } | HistoryError::Illegal { .. } | HistoryError::Plan { .. }) => {
+                ExecutorError::Unreadable(error)
+            }
         })?;
         if loaded.next != self.next {
             return Err(ExecutorError::Overtaken(self.run.id.clone()));

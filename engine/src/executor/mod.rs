@@ -116,6 +116,9 @@ pub enum ExecutorError {
     /// An entry cannot be written down.
     #[error("an entry cannot be written down: {0}")]
     Encode(String),
+    /// What was written cannot be read again.
+    #[error("the journal cannot be read again")]
+    Unreadable(#[source] crate::history::HistoryError),
 }
 
 /// Drives one run.

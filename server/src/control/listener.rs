@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lifeboat_engine::executor::{Handle, Request as ExecutorRequest};
+use lifeboat_engine::freeze::{self, FreezeError};
 use lifeboat_engine::history;
 use lifeboat_engine::journal::{Actor, Lock, RunId};
 use lifeboat_engine::ports::{OwnerId, Ports};
@@ -18,7 +19,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::protocol::{Listing, Reply, Request, RunSummary, Unreadable};
+use super::protocol::{FreezeRequest, Listing, Reply, Request, RunSummary, Unreadable};
 use super::reception::{self, LIMITS};
 use super::socket::address;
 use super::system_user::{actor_of, user_name};
@@ -71,6 +72,8 @@ impl Control {
                 self.make_way(by, &mode, &locks).await.unwrap_or_else(|error| Reply::Failed(with_causes(&error)))
             }
             Request::Steer { run, command } => self.steer(run, command, by).await,
+            Request::Freeze(wanted) => self.freeze(wanted, by).await,
+            Request::Unfreeze(wanted) => self.unfreeze(wanted, by).await,
         }
     }
 
@@ -80,6 +83,10 @@ impl Control {
     /// Where not even their names can be had; what failed, for people.
     pub async fn listing(&self) -> Result<Listing, String> {
         let mut listing = Listing::default();
+        match freeze::read(self.ports.store.as_ref()).await {
+            Ok(freezes) => listing.freezes = freezes.in_force.into_values().collect(),
+            Err(error) => listing.freezes_unreadable = Some(with_causes(&error)),
+        }
         for run in history::list(self.ports.store.as_ref()).await.map_err(|error| with_causes(&error))? {
             match history::load(self.ports.store.as_ref(), &run).await {
                 Ok(loaded) => listing.runs.push(RunSummary::of(&loaded.run)),
@@ -109,6 +116,16 @@ impl Control {
         self.listing().await.map(Reply::Runs)
     }
 
+    /// Freezes a resource, or everything, for every run on this store.
+    pub async fn freeze(&self, wanted: FreezeRequest, by: Actor) -> Reply {
+        frozen(freeze::freeze(&self.ports, wanted.resource, &by, &wanted.comment).await)
+    }
+
+    /// Lifts a freeze.
+    pub async fn unfreeze(&self, wanted: FreezeRequest, by: Actor) -> Reply {
+        frozen(freeze::unfreeze(&self.ports, wanted.resource, &by, &wanted.comment).await)
+    }
+
     /// Steers a run, whether or not this process drives it.
     pub async fn steer(&self, run: RunId, command: Command, by: Actor) -> Reply {
         let Some(handle) = self.handle(&run) else {
@@ -126,6 +143,17 @@ impl Control {
             Ok(Ok(())) => Reply::Done,
             Ok(Err(error)) => Reply::Refused(error),
             Err(_) => Reply::Failed("the run stopped before the answer was kept; look at its status before you try again".into()),
+        }
+    }
+}
+
+fn frozen(done: Result<(), FreezeError>) -> Reply {
+    match done {
+        Ok(()) => Reply::Done,
+        Err(FreezeError::Store(error)) => Reply::Failed(with_causes(&error)),
+        Err(error @ FreezeError::Unfit(_)) => Reply::Refused(SteerError::Unfit(error.to_string())),
+        Err(error @ (FreezeError::NoSuchResource { .. } | FreezeError::Already { .. } | FreezeError::NotFrozen { .. })) => {
+            Reply::Refused(SteerError::NotNow(error.to_string()))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The words of the control socket: one JSON request a line, one JSON reply a line. No I/O.
 
 use jiff::Timestamp;
+use lifeboat_engine::freeze::Freeze;
 use lifeboat_engine::journal::{Entry, Lock, Outcome, RunId};
 use lifeboat_engine::run::{Run, RunPhase, StepState};
 use lifeboat_engine::steering::{Command, SteerError};
@@ -34,6 +35,20 @@ pub enum Request {
         /// What.
         command: Command,
     },
+    /// Freeze a resource, or everything.
+    Freeze(FreezeRequest),
+    /// Lift a freeze.
+    Unfreeze(FreezeRequest),
+}
+
+/// What is frozen or unfrozen.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FreezeRequest {
+    /// The resource; `None` for everything.
+    pub resource: Option<String>,
+    /// Why.
+    pub comment: String,
 }
 
 /// What is answered.
@@ -67,6 +82,12 @@ pub struct Listing {
     pub runs: Vec<RunSummary>,
     /// Those that cannot, oldest first.
     pub unreadable: Vec<Unreadable>,
+    /// What must not be changed for now.
+    #[serde(default)]
+    pub freezes: Vec<Freeze>,
+    /// Why the freezes cannot be read, which counts as a freeze of everything.
+    #[serde(default)]
+    pub freezes_unreadable: Option<String>,
 }
 
 /// A run whose journal or plan cannot be read.
@@ -104,6 +125,35 @@ pub struct RunSummary {
     pub locks: Vec<Lock>,
     /// What waits for a person.
     pub waiting: Vec<Waiting>,
+    /// What holds the whole run, or parts of it, back by a person's will.
+    #[serde(default)]
+    pub brakes: Vec<Braked>,
+}
+
+/// A pause, or a freeze that a run met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Braked {
+    /// `paused` or `frozen`.
+    pub kind: BrakeKind,
+    /// The frozen resource; `None` for everything.
+    pub resource: Option<String>,
+    /// Who; `None` where the freezes cannot be read.
+    pub by: Option<String>,
+    /// Why.
+    pub why: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What holds back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BrakeKind {
+    /// The run is paused.
+    Paused,
+    /// What it would change is frozen.
+    Frozen,
 }
 
 /// A step that waits for a person.
@@ -133,8 +183,30 @@ impl RunSummary {
             started_by: run.started_by.as_ref().map(|by| by.name().to_owned()).unwrap_or_default(),
             locks: if run.holds_locks() { run.locks.clone() } else { Vec::new() },
             waiting: waiting(run),
+            brakes: brakes(run),
         }
     }
+}
+
+fn brakes(run: &Run) -> Vec<Braked> {
+    if run.phase == RunPhase::Ended {
+        return Vec::new();
+    }
+    let paused = run.paused.iter().map(|pause| Braked {
+        kind: BrakeKind::Paused,
+        resource: None,
+        by: Some(pause.by.name().to_owned()),
+        why: pause.why.clone(),
+        since: pause.since,
+    });
+    let frozen = run.frozen.iter().map(|frozen| Braked {
+        kind: BrakeKind::Frozen,
+        resource: frozen.resource.clone(),
+        by: frozen.by.as_ref().map(|by| by.name().to_owned()),
+        why: frozen.why.clone(),
+        since: frozen.since,
+    });
+    paused.chain(frozen).collect()
 }
 
 fn waiting(run: &Run) -> Vec<Waiting> {
