@@ -195,7 +195,9 @@ fn done(reply: Reply) -> Result<(), Trouble> {
         Reply::Done => Ok(()),
         Reply::Refused(error) => Err(Trouble::refused(error.to_string())),
         Reply::Failed(why) => Err(Trouble::engine(why)),
-        Reply::Runs(_) | Reply::Journal { .. } => Err(Trouble::engine("the owner of the data folder answered another question")),
+        Reply::Runs(_) | Reply::Journal { .. } | Reply::MakesWay(_) => {
+            Err(Trouble::engine("the owner of the data folder answered another question"))
+        }
     }
 }
 

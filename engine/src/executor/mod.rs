@@ -140,7 +140,6 @@ pub struct Executor {
     of_task: HashMap<Id, (StepId, perform::Kind, AbortHandle)>,
     /// Wakes where a lock changes; only runs that make way for others look.
     wishes: Option<Changes>,
-    of_task: HashMap<Id, (StepId, perform::Kind)>,
     /// What must not be changed for now.
     freezes: freezing::Watch,
     /// What a drill asks of its peers, while the answers are awaited.
@@ -283,7 +282,6 @@ impl Executor {
             Some(listed) = self.listing.join_next() => self.listed(listed),
             Some(request) = self.requests.recv() => self.asked(request),
             () = changed(&mut self.wishes) => self.look_for_wish().await,
-            () = timer => Ok(()),
             () = self.freezes.changed() => {
                 self.read_freezes().await;
                 Ok(())
