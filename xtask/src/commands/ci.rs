@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use super::{schema, test, tidy};
+use xtask::lab::install;
 use xtask::{Result, Trouble};
 
 /// Formatting, house rules, lints as errors, schemas, tests; stops at the first that fails.
@@ -12,6 +13,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     }
     step("formatting", || cargo(&["fmt", "--all", "--check"]))?;
     step("house rules", || tidy::run(&[]))?;
+    step("build tools", || install::build_tools(&mut |line| println!("{line}")))?;
     step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"]))?;
     step("schemas", schema::check)?;
     step("tests", || test::run(&["--locked"]))

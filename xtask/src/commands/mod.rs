@@ -26,7 +26,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "install",
-        help: "install what the lab needs and is missing: PostgreSQL 15, Knot, small tools (apt)",
+        help: "install what the lab and the build need and is missing: PostgreSQL 15, Knot, etcd, protoc, small tools (apt)",
         run: install::run,
     },
     Command { name: "lab", help: "start the lab of the tests to play with, until the input ends or Ctrl-C", run: lab::run },

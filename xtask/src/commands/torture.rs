@@ -80,6 +80,7 @@ const RIGS: &[Rig] = &[
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     let Some((name, options)) = words.split_first() else { return Err(Trouble::new(format!("which rig?\n{}", list()))) };
     let rig = rig(name)?;
+    xtask::lab::install::peers(&mut |line| println!("{line}"))?;
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(rig.cargo).envs(environment(rig, options)?).current_dir(xtask::lab::root());
     let status = cargo.status().map_err(|error| Trouble::new(format!("cannot run cargo: {error}")))?;

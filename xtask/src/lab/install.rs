@@ -8,6 +8,7 @@ use crate::lab::process::{self, Account};
 use crate::trouble::{Doing, Result, Trouble};
 
 /// A program the lab needs: where it must be, the Debian package that brings it, and why.
+#[derive(Clone, Copy)]
 struct Need {
     program: &'static str,
     package: &'static str,
@@ -21,7 +22,19 @@ const NEEDS: &[Need] = &[
     Need { program: "/usr/bin/knsupdate", package: "knot-dnsutils", why: "DNS updates from outside the engine" },
     Need { program: "/usr/sbin/named", package: "bind9", why: "the second kind of DNS server that updates are tested against" },
     Need { program: "/usr/bin/setpriv", package: "util-linux", why: "no server runs as root" },
+    Need { program: "/usr/bin/etcd", package: "etcd-server", why: "the members of a cluster that machines share" },
+    Need { program: "/usr/sbin/ip", package: "iproute2", why: "networks of their own for those members" },
     Need { program: "/usr/bin/strace", package: "strace", why: "tests that count syncs" },
+];
+
+/// What building needs beside Rust: etcd's client makes its code from protocol files.
+const BUILD_NEEDS: &[Need] = &[
+    Need { program: "/usr/bin/protoc", package: "protobuf-compiler", why: "etcd's client is made with it" },
+    Need {
+        program: "/usr/include/google/protobuf/descriptor.proto",
+        package: "libprotobuf-dev",
+        why: "the protocol files that all others begin with",
+    },
 ];
 
 /// The Python programs of the Route 53 peers, kept in a folder of their own under `target/`.
@@ -35,7 +48,19 @@ pub type Tell<'a> = &'a mut dyn FnMut(&str);
 /// # Errors
 /// The exact command to type, when something is missing and cannot be installed from here.
 pub fn peers(tell: Tell<'_>) -> Result<()> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !Path::new(need.program).exists()).collect();
+    all_of(&[NEEDS, BUILD_NEEDS].concat(), tell)
+}
+
+/// Makes sure that the product can be built.
+///
+/// # Errors
+/// As [`peers`].
+pub fn build_tools(tell: Tell<'_>) -> Result<()> {
+    all_of(BUILD_NEEDS, tell)
+}
+
+fn all_of(needs: &[Need], tell: Tell<'_>) -> Result<()> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !Path::new(need.program).exists()).collect();
     if missing.is_empty() {
         return Ok(());
     }

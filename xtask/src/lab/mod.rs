@@ -13,6 +13,7 @@
 pub mod dns;
 mod dns_notify;
 pub mod dns_query;
+pub mod etcd;
 pub mod install;
 mod place;
 pub mod postgres;

@@ -25,6 +25,8 @@ const MEMORY: &str = "/dev/shm";
 const MEMORY_ROOM_MIB: u64 = 4096;
 /// How long the last files of killed servers may take to become removable.
 const REMOVED_WITHIN: Duration = Duration::from_secs(2);
+/// In a lab's folder: the shell script that takes down the network which the lab made for itself, if it made one.
+pub(crate) const NETWORK: &str = "network-down";
 /// Ports that one process may use before it begins again.
 static NEXT_PORT: AtomicU16 = AtomicU16::new(FIRST_PORT);
 /// Numbers the labs of one process.
@@ -271,6 +273,10 @@ pub(crate) fn remove(folder: &Path) -> Result<()> {
     }
     process::kill_recorded(&folder.join("pids"))?;
     postgres::free_shared_memory(&folder.join("postgres"));
+    if folder.join(NETWORK).exists() {
+        // What is left of it is seen by the next lab that takes a network, and passed over.
+        let _down = Command::new("/bin/sh").arg(folder.join(NETWORK)).stderr(std::process::Stdio::null()).status();
+    }
     // A server that was just killed may still be writing; a later try finds it gone.
     let removed = look_until(REMOVED_WITHIN, || (fs::remove_dir_all(folder).is_ok() || !folder.exists()).then_some(()));
     removed.ok_or_else(|| Trouble::new(format!("cannot remove {}", folder.display())))

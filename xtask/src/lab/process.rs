@@ -363,6 +363,7 @@ done 2>/dev/null
 for file in "$folder"/postgres/*/postmaster.pid; do
   ipcrm -m "$(sed -n '7s/.* //p' "$file")"
 done 2>/dev/null
+if [ -f "$folder/network-down" ]; then sh "$folder/network-down" 2>/dev/null; fi
 rm -rf "$folder" 2>/dev/null || { sleep 0.5; rm -rf "$folder"; }
 if [ -n "$farewell" ]; then echo "$farewell" >&2; fi
 "#;

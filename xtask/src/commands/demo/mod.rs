@@ -291,6 +291,7 @@ impl Stage {
 
 /// Builds the binary as every other build does, so that nothing is compiled twice.
 pub(super) fn build() -> Result<PathBuf> {
+    install::build_tools(&mut |line| println!("{line}"))?;
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--bin", "lifeboat"]).current_dir(lab::root());
     if lab::root().join("target/debug/lifeboat").exists() {
