@@ -34,10 +34,15 @@ pub enum LeasesAfterReopening {
 }
 
 /// Makes one `#[tokio::test]` for each check of the contract. The argument makes a new [`Subject`].
+///
+/// With `together` in front it is a set of tasks instead, one for each check: for stores that are too costly to make anew each time.
 #[macro_export]
 macro_rules! contract_suite {
-    ($make:expr) => {
-        $crate::contract_suite!(@ $make;
+    (together $make:expr) => {
+        $crate::contract_suite! { @list together $make }
+    };
+    (@list $how:ident $make:expr) => {
+        $crate::contract_suite! { @$how $make;
             a_commit_is_read_back_in_order,
             a_conflict_names_the_log_and_writes_nothing,
             a_log_that_is_only_expected_is_compared_too,
@@ -66,19 +71,30 @@ macro_rules! contract_suite {
             of_many_writers_exactly_one_gets_each_place,
             readers_beside_writers_always_see_a_whole_chain,
             a_reopened_store_reads_the_same,
-        );
-        #[test]
-        fn random_histories_match_the_model_across_reopening() {
-            $crate::contract::random_histories_match_the_model_across_reopening(|| Box::new($make));
         }
     };
-    (@ $make:expr; $($check:ident,)*) => {
+    (@each $make:expr; $($check:ident,)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $check() {
                 $crate::contract::$check(&mut $make).await;
             }
         )*
+    };
+    (@together $make:expr; $($check:ident,)*) => {{
+        let mut checks = Vec::new();
+        $(
+            let mut subject = $make;
+            checks.push((stringify!($check), tokio::spawn(async move { $crate::contract::$check(&mut subject).await })));
+        )*
+        checks
+    }};
+    ($make:expr) => {
+        $crate::contract_suite! { @list each $make }
+        #[test]
+        fn random_histories_match_the_model_across_reopening() {
+            $crate::contract::random_histories_match_the_model_across_reopening(|| Box::new($make));
+        }
     };
 }
 

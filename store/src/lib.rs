@@ -5,6 +5,8 @@
 mod chain;
 #[cfg(any(test, feature = "test-support"))]
 pub mod contract;
+#[cfg(feature = "etcd")]
+mod etcd;
 pub mod export;
 #[cfg(any(test, feature = "test-support"))]
 mod faulty;
@@ -15,6 +17,8 @@ mod walk;
 mod watchers;
 
 pub use chain::{chain_after, chain_start};
+#[cfg(feature = "etcd")]
+pub use etcd::{EtcdOptions, EtcdStore, EtcdTls, MemberSeen, StaleReads};
 #[cfg(any(test, feature = "test-support"))]
 pub use faulty::{Fault, FaultyStore};
 pub use leases::{BootClock, LeaseClock, ManualClock};
@@ -344,6 +348,34 @@ pub enum StoreError {
     DiskFull {
         /// The folder.
         folder: String,
+    },
+    /// No answer in time to a change: whether it happened is not known. Read the log again before anything is repeated.
+    #[error("{place} gave no answer within {within:?}, so it is not known whether the change happened ({why})")]
+    InDoubt {
+        /// Which cluster.
+        place: String,
+        /// How long it was waited for.
+        within: Duration,
+        /// The last that was heard.
+        why: String,
+    },
+    /// No answer in time, or none that helps. Nothing was changed by this call.
+    #[error("{place} cannot be used: {why}")]
+    Unreachable {
+        /// Which cluster.
+        place: String,
+        /// The last that was heard.
+        why: String,
+    },
+    /// A server of a version that may answer with what was true before.
+    #[error("member {member} runs etcd {version}: {why}")]
+    UnfitServer {
+        /// Which member.
+        member: String,
+        /// What it says it is.
+        version: String,
+        /// What is wrong with that version.
+        why: &'static str,
     },
     /// What is on disk is not what was written.
     #[error("the store in {folder} is damaged: {what}")]

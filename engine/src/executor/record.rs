@@ -13,8 +13,8 @@ use std::sync::Arc;
 /// Outputs above this many bytes of JSON are kept beside the journal and named by digest.
 pub(super) const INLINE_BYTES_MAX: usize = 64 * 1024;
 
-/// Most bytes of entries in one commit: well below what the store takes, so that the end of a run fits beside them.
-const COMMIT_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Most bytes of entries in one commit: well below what every store takes (etcd: 1.5 MiB), so that the end of a run fits beside them.
+const COMMIT_BYTES_MAX: usize = 1024 * 1024;
 
 /// What became of what was pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

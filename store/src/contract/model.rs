@@ -51,7 +51,7 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
 /// # Panics
 /// Where store and model differ; the smallest history found is part of the message.
 pub fn random_histories_match_the_model_across_reopening(make: impl Fn() -> Box<dyn Subject>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let mut runner = TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
     let outcome = runner.run(&deeds(), |deeds| {
         runtime.block_on(live_through(&mut *make(), &deeds));
