@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::growth::disk::Verdict;
 use crate::history::{self, LockRecord, LockState, OpenRecord};
 use crate::journal::{Actor, ENTRY_FORMAT, Entry, Event, Incident, Lock, RunId};
 use crate::ports::Ports;
@@ -54,6 +55,14 @@ pub enum AdmissionError {
         resource: String,
         /// The live run.
         by: RunId,
+    },
+    /// The disk is too full to see a run to its end.
+    #[error("the disk of the data folder is {used_percent} % full; from {limit_percent} % on no new run is admitted")]
+    NoRoom {
+        /// How full it is.
+        used_percent: u64,
+        /// The limit.
+        limit_percent: u64,
     },
     /// The store failed.
     #[error(transparent)]
@@ -132,6 +141,7 @@ pub async fn admit_as(
     incident: Incident,
 ) -> Result<Admitted, AdmissionError> {
     let store: &dyn Store = ports.store.as_ref();
+    has_room(ports).await?;
     let bytes = serde_json::to_vec(&plan).map_err(|error| AdmissionError::Plan(error.to_string()))?;
     let digest: Digest = store.keep(&bytes).await?;
     let locks = locks(&plan);
@@ -185,6 +195,18 @@ pub async fn admit_as(
 /// What a run adds that is taken up again after its end: it is open once more. It has its locks still.
 pub(crate) fn reopening(run: &Run) -> Result<Vec<(lifeboat_store::LogId, Vec<Record>)>, StoreError> {
     Ok(vec![(history::open_log()?, vec![plain(&OpenRecord::Opened(run.id.clone()))])])
+}
+
+/// Whether a run that is admitted now can be journaled to its end.
+///
+/// # Errors
+/// [`AdmissionError::NoRoom`] where it might not.
+pub async fn has_room(ports: &Ports) -> Result<(), AdmissionError> {
+    let limits = &ports.inventory.policies.disk;
+    match limits.of(ports.store.as_ref()).await? {
+        Verdict::Enough | Verdict::Scarce(_) => Ok(()),
+        Verdict::Full(room) => Err(AdmissionError::NoRoom { used_percent: room.used_percent(), limit_percent: limits.refuse_percent }),
+    }
 }
 
 /// What a run's end adds beside its last entry: locks given back, unless it keeps them, and the run closed.

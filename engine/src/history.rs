@@ -1,5 +1,6 @@
 //! Runs as the store has them: names of logs, loading a run by replay, listing runs. Writes nothing.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -94,6 +95,8 @@ pub fn open_log() -> Result<LogId, StoreError> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum OpenRecord {
+    /// These are open; what the log told before is folded away.
+    Still(Vec<RunId>),
     /// Admitted.
     Opened(RunId),
     /// Ended, however.
@@ -230,15 +233,58 @@ pub async fn list(store: &dyn Store) -> Result<Vec<RunId>, StoreError> {
 /// # Errors
 /// Where the store fails or the log holds something else.
 pub async fn open_runs(store: &dyn Store) -> Result<Vec<RunId>, StoreError> {
-    let (records, _) = records(store, &open_log()?).await?;
-    let mut open: Vec<RunId> = Vec::new();
+    Ok(open_records(store, None).await?.0.open())
+}
+
+/// Ids of the runs that have not ended or ended lately, oldest first: all that the log of open runs still tells of.
+///
+/// # Errors
+/// As [`open_runs`].
+pub async fn lately_open(store: &dyn Store) -> Result<Vec<RunId>, StoreError> {
+    Ok(open_records(store, None).await?.0.told)
+}
+
+/// What the log of open runs tells up to a place, how many records that takes, and its next free place.
+pub(crate) async fn open_records(store: &dyn Store, before: Option<Seq>) -> Result<(OpenRuns, usize, Seq), StoreError> {
+    let (mut records, next) = records(store, &open_log()?).await?;
+    let behind = before.map_or(0, |before| usize::try_from(next.0.saturating_sub(before.0)).unwrap_or(usize::MAX));
+    records.truncate(records.len().saturating_sub(behind));
+    let count = records.len();
+    let mut runs = OpenRuns::default();
     for bytes in records {
         match record::<OpenRecord>("open", &bytes)? {
-            OpenRecord::Opened(run) => open.push(run),
-            OpenRecord::Closed(run) => open.retain(|other| *other != run),
+            OpenRecord::Still(open) => open.into_iter().for_each(|run| runs.opened(run)),
+            OpenRecord::Opened(run) => runs.opened(run),
+            OpenRecord::Closed(run) => runs.closed(&run),
         }
     }
-    Ok(open)
+    Ok((runs, count, next))
+}
+
+/// Runs in the order in which they were opened, and which of them are closed.
+#[derive(Debug, Default)]
+pub(crate) struct OpenRuns {
+    told: Vec<RunId>,
+    /// Whether it is still open.
+    standing: HashMap<RunId, bool>,
+}
+
+impl OpenRuns {
+    fn opened(&mut self, run: RunId) {
+        if self.standing.insert(run.clone(), true).is_none() {
+            self.told.push(run);
+        }
+    }
+
+    fn closed(&mut self, run: &RunId) {
+        if self.standing.insert(run.clone(), false).is_none() {
+            self.told.push(run.clone());
+        }
+    }
+
+    pub(crate) fn open(&self) -> Vec<RunId> {
+        self.told.iter().filter(|run| self.standing.get(*run) == Some(&true)).cloned().collect()
+    }
 }
 
 /// The run that holds a resource's lock, and the next free place of the lock's log.
@@ -267,6 +313,7 @@ pub async fn lock_state(store: &dyn Store, resource: &str) -> Result<LockState, 
     Ok(LockState { holder, wanted, next })
 }
 
+/// Reads a record of one of the engine's own logs.
 pub(crate) fn record<T: serde::de::DeserializeOwned>(log: &str, bytes: &[u8]) -> Result<T, StoreError> {
     serde_json::from_slice(bytes).map_err(|error| StoreError::Damaged { folder: format!("log {log}"), what: error.to_string() })
 }

@@ -3,7 +3,9 @@
 
 pub mod admission;
 pub mod approval;
+pub mod audit;
 pub mod census;
+pub mod checkpoint;
 pub mod clock;
 pub mod context;
 pub mod drill;
@@ -11,6 +13,7 @@ pub mod evidence;
 pub mod executor;
 pub mod facts;
 pub mod freeze;
+pub mod growth;
 pub mod history;
 pub mod inventory;
 pub mod journal;

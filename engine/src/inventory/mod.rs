@@ -15,6 +15,9 @@ pub use lifeboat_runbooks::catalog::{BadParameters, Undoable};
 use lifeboat_runbooks::catalog::{DrillPolicy, ResourceInfo, Resources};
 use lifeboat_runbooks::duration::Period;
 
+use crate::growth::disk::DiskLimits;
+use crate::secret::SecretRef;
+
 pub use read::read;
 
 /// A kind of resource: the type of its own fields in the inventory.
@@ -129,6 +132,23 @@ pub struct Policies {
     /// runs the engine can.
     #[serde(default)]
     pub control_group: Option<String>,
+    /// Where signed checkpoints of the journals are kept. Without it nobody can prove later that a journal was not rewritten.
+    #[serde(default)]
+    pub checkpoints: Option<CheckpointPolicy>,
+    /// How full the disk of the data folder may be.
+    #[serde(default)]
+    pub disk: DiskLimits,
+}
+
+/// Signed checkpoints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointPolicy {
+    /// The file that they are appended to: outside of the data folder, best on another machine's disk, and append-only there. A relative
+    /// path counts from the inventory's folder.
+    pub file: PathBuf,
+    /// The private key that signs them, as `lifeboat audit keygen` makes it.
+    pub key: SecretRef,
 }
 
 /// One named resource.

@@ -5,12 +5,14 @@
 mod world;
 
 mod admission;
+mod audit;
 mod campaign;
 mod crash;
 mod doubt;
 mod drills;
 mod freeze;
 mod golden;
+mod growth;
 mod journal;
 mod locks;
 mod order;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lifeboat_engine::executor::{Handle, Request as ExecutorRequest};
 use lifeboat_engine::freeze::{self, FreezeError};
+use lifeboat_engine::growth;
 use lifeboat_engine::history;
 use lifeboat_engine::journal::{Actor, Lock, RunId};
 use lifeboat_engine::ports::{OwnerId, Ports};
@@ -19,7 +20,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::protocol::{FreezeRequest, Listing, Reply, Request, RunSummary, Unreadable};
+use super::protocol::{FreezeRequest, Listing, PageOf, Reply, Request, RunSummary, Unreadable};
 use super::reception::{self, LIMITS};
 use super::socket::address;
 use super::system_user::{actor_of, user_name};
@@ -64,6 +65,8 @@ impl Control {
     async fn answer(&self, request: Request, by: Actor) -> Reply {
         match request {
             Request::Runs => self.runs().await.unwrap_or_else(Reply::Failed),
+            Request::Page(page) => self.page(&page).await.map_or_else(Reply::Failed, Reply::Runs),
+            Request::Names => self.names().await.map_or_else(Reply::Failed, Reply::Names),
             Request::Journal(run) => match history::load(self.ports.store.as_ref(), &run).await {
                 Ok(loaded) => Reply::Journal { plan: Box::new((*loaded.run.plan).clone()), entries: loaded.entries },
                 Err(error) => Reply::Failed(with_causes(&error)),
@@ -82,12 +85,57 @@ impl Control {
     /// # Errors
     /// Where not even their names can be had; what failed, for people.
     pub async fn listing(&self) -> Result<Listing, String> {
-        let mut listing = Listing::default();
+        let names = self.names().await?;
+        self.read(names).await
+    }
+
+    /// The names of all runs in the store, oldest first. No journal is read.
+    ///
+    /// # Errors
+    /// As [`Control::listing`].
+    pub async fn names(&self) -> Result<Vec<RunId>, String> {
+        history::list(self.ports.store.as_ref()).await.map_err(|error| with_causes(&error))
+    }
+
+    /// The newest runs, those that left the store behind the others. Only what is listed is read.
+    ///
+    /// # Errors
+    /// As [`Control::listing`].
+    pub async fn page(&self, page: &PageOf) -> Result<Listing, String> {
+        let store = self.ports.store.as_ref();
+        let limit = page.limit.get() as usize;
+        let mut names = self.names().await?;
+        if let Some(before) = &page.before {
+            names.retain(|run| run < before);
+        }
+        let live = names.split_off(names.len().saturating_sub(limit));
+        let in_store: std::collections::BTreeSet<&RunId> = live.iter().chain(&names).collect();
+        let mut archived = Vec::new();
+        let (mut older, mut before) = (names.len() as u64, None);
+        // Behind the live ones; a run that is in both places is listed once.
+        while archived.len() + live.len() < limit {
+            let found = growth::archived(store, before, page.limit).await.map_err(|error| with_causes(&error))?;
+            let Some((last, _)) = found.last() else { break };
+            before = Some(*last);
+            let fits = |record: &growth::ArchiveRecord| {
+                page.before.as_ref().is_none_or(|before| record.run < *before) && !in_store.contains(&record.run)
+            };
+            archived.extend(found.into_iter().map(|(_, record)| record).filter(fits));
+        }
+        let wanted = limit.saturating_sub(live.len());
+        older += archived.len().saturating_sub(wanted) as u64;
+        archived.truncate(wanted);
+        older += growth::archived_before(store, before).await.map_err(|error| with_causes(&error))?;
+        Ok(Listing { archived, older, ..self.read(live).await? })
+    }
+
+    async fn read(&self, names: Vec<RunId>) -> Result<Listing, String> {
+        let mut listing = Listing { notices: self.notices().await, ..Listing::default() };
         match freeze::read(self.ports.store.as_ref()).await {
             Ok(freezes) => listing.freezes = freezes.in_force.into_values().collect(),
             Err(error) => listing.freezes_unreadable = Some(with_causes(&error)),
         }
-        for run in history::list(self.ports.store.as_ref()).await.map_err(|error| with_causes(&error))? {
+        for run in names {
             match history::load(self.ports.store.as_ref(), &run).await {
                 Ok(loaded) => listing.runs.push(RunSummary::of(&loaded.run)),
                 Err(error) => listing.unreadable.push(Unreadable { run, why: with_causes(&error) }),
@@ -110,6 +158,15 @@ impl Control {
             let _ = handle.requests.send(ExecutorRequest::MakeWay(by.clone())).await;
         }
         Ok(Reply::MakesWay(driven.into_iter().map(|handle| handle.run).collect()))
+    }
+
+    /// What people should know: checkpoints that cannot be written, a disk that fills up.
+    async fn notices(&self) -> Vec<String> {
+        let limits = &self.ports.inventory.policies.disk;
+        let mut notices = self.ports.store.notices();
+        // A disk that cannot be asked is no news here: who writes to it will hear.
+        notices.extend(limits.of(self.ports.store.as_ref()).await.ok().and_then(|verdict| verdict.warning(limits)));
+        notices
     }
 
     async fn runs(&self) -> Result<Reply, String> {

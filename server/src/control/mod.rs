@@ -10,6 +10,6 @@ mod system_user;
 
 pub use client::{Client, ClientError};
 pub use listener::{Control, Listener};
-pub use protocol::{BrakeKind, Braked, FreezeRequest, Listing, REQUEST_BYTES_MAX, Reply, Request, RunSummary, Unreadable, Waiting};
+pub use protocol::{BrakeKind, Braked, FreezeRequest, Listing, PageOf, REQUEST_BYTES_MAX, Reply, Request, RunSummary, Unreadable, Waiting};
 pub use socket::SOCKET_NAME;
 pub use system_user::{actor_of, this_user, user_name};

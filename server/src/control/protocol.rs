@@ -1,7 +1,10 @@
 //! The words of the control socket: one JSON request a line, one JSON reply a line. No I/O.
 
+use std::num::NonZeroU32;
+
 use jiff::Timestamp;
 use lifeboat_engine::freeze::Freeze;
+use lifeboat_engine::growth::ArchiveRecord;
 use lifeboat_engine::journal::{Entry, Lock, Outcome, RunId};
 use lifeboat_engine::run::{Run, RunPhase, StepState};
 use lifeboat_engine::steering::{Command, SteerError};
@@ -17,6 +20,10 @@ pub const REQUEST_BYTES_MAX: u64 = 1024 * 1024;
 pub enum Request {
     /// All runs.
     Runs,
+    /// The newest runs.
+    Page(PageOf),
+    /// The names of all runs, oldest first.
+    Names,
     /// A run's plan and entries.
     Journal(RunId),
     /// A live run is about to begin: runs that make way are to turn back.
@@ -57,6 +64,8 @@ pub struct FreezeRequest {
 pub enum Reply {
     /// All runs.
     Runs(Listing),
+    /// Names of runs.
+    Names(Vec<RunId>),
     /// A run.
     Journal {
         /// Its pinned plan.
@@ -88,6 +97,26 @@ pub struct Listing {
     /// Why the freezes cannot be read, which counts as a freeze of everything.
     #[serde(default)]
     pub freezes_unreadable: Option<String>,
+    /// Runs that left the store for an archive file, newest first.
+    #[serde(default)]
+    pub archived: Vec<ArchiveRecord>,
+    /// So many older runs are not listed here.
+    #[serde(default)]
+    pub older: u64,
+    /// What people should know of the store.
+    #[serde(default)]
+    pub notices: Vec<String>,
+}
+
+/// A part of the list of runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PageOf {
+    /// At most so many.
+    pub limit: NonZeroU32,
+    /// Only those before this one.
+    #[serde(default)]
+    pub before: Option<RunId>,
 }
 
 /// A run whose journal or plan cannot be read.
