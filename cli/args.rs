@@ -1,8 +1,13 @@
 //! Arguments of every command. The doc comments are the `--help` texts.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use crate::args_upkeep::{
+    AuditArgs, AuditCommand, CompactArgs, ExportArgs, ImportArgs, KeygenArgs, StoreArgs, StoreCommand, VerifyArgs,
+};
 
 /// The inventory where none is named.
 pub(crate) const CONFIG_DEFAULT: &str = "lifeboat.yaml";
@@ -64,7 +69,7 @@ pub(crate) enum Command {
     /// Go on with a run whose process is gone
     Resume(ResumeArgs),
     /// List runs
-    Runs(FormatArgs),
+    Runs(RunsArgs),
     /// Show how a run stands and what it waits for
     Status(StatusArgs),
     /// Report what a run achieved against what was promised
@@ -89,6 +94,10 @@ pub(crate) enum Command {
     Simulate(SimulateArgs),
     /// Run the tests beside a runbook in a simulated world. Changes nothing
     Test(TestArgs),
+    /// Prove that journals were not rewritten, by signed checkpoints outside of the data folder
+    Audit(AuditArgs),
+    /// Check, move and shrink the data folder
+    Store(StoreArgs),
     /// Draw a runbook's graph
     Graph(GraphArgs),
     /// List the step types, or print one's page
@@ -228,7 +237,13 @@ pub(crate) struct TestArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct FormatArgs {
+pub(crate) struct RunsArgs {
+    /// At most so many, the newest
+    #[arg(long, value_name = "N", default_value = "100")]
+    pub(crate) limit: NonZeroU32,
+    /// Only those older than this run
+    #[arg(long, value_name = "RUN")]
+    pub(crate) before: Option<String>,
     /// Output
     #[arg(long, default_value = "text")]
     pub(crate) format: Format,

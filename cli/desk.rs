@@ -8,16 +8,22 @@ use lifeboat_engine::registry::Registry;
 use lifeboat_engine::run::Run;
 use lifeboat_engine::steering::{Command, SteerError};
 use lifeboat_runbooks::plan::Plan;
-use lifeboat_server::control::{Client, ClientError, Control, FreezeRequest, Listing, Reply, Request, actor_of, this_user, user_name};
+use lifeboat_server::control::{
+    Client, ClientError, Control, FreezeRequest, Listing, PageOf, Reply, Request, actor_of, this_user, user_name,
+};
 use lifeboat_store::StoreError;
 use std::io;
+use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use crate::args::Global;
-use crate::exit::{Exit, Trouble};
+use crate::exit::{Exit, Trouble, say};
 use crate::render::Driver;
 use crate::wiring;
+
+/// How many of the newest runs are read to find the newest that can be.
+const NEWEST: NonZeroU32 = NonZeroU32::new(20).expect("it is not zero");
 
 /// Where runs are looked at and steered.
 pub(crate) enum Desk {
@@ -57,6 +63,7 @@ impl Desk {
         }
         match wiring::open_store(&global.data) {
             Ok(store) => {
+                let store = wiring::witnessed(store, &inventory, &global.data)?;
                 let ports = wiring::ports(store, registry, inventory);
                 let control = Control::new(ports.clone(), wiring::owner());
                 Ok(Self::Here { ports: Box::new(ports), control })
@@ -81,17 +88,36 @@ impl Desk {
         }
     }
 
-    pub(crate) async fn runs(&self) -> Result<Listing, Trouble> {
+    /// The newest runs, and what people should know of the store.
+    pub(crate) async fn page(&self, page: PageOf) -> Result<Listing, Trouble> {
         match self {
-            Self::Here { control, .. } => control.listing().await.map_err(Trouble::engine),
-            Self::There { .. } => match self.ask(&Request::Runs).await? {
+            Self::Here { control, .. } => control.page(&page).await.map_err(Trouble::engine),
+            Self::There { .. } => match self.ask(&Request::Page(page)).await? {
                 Reply::Runs(listing) => Ok(listing),
                 Reply::Failed(why) => Err(Trouble::engine(why)),
-                Reply::Journal { .. } | Reply::MakesWay(_) | Reply::Done | Reply::Refused(_) => {
-                    Err(Trouble::engine("the owner of the data folder answered another question"))
-                }
+                Reply::Names(_) | Reply::Journal { .. } | Reply::Done | Reply::Refused(_) | Reply::MakesWay(_) => Err(another_question()),
             },
         }
+    }
+
+    /// The names of all runs, oldest first.
+    async fn names(&self) -> Result<Vec<RunId>, Trouble> {
+        match self {
+            Self::Here { control, .. } => control.names().await.map_err(Trouble::engine),
+            Self::There { .. } => match self.ask(&Request::Names).await? {
+                Reply::Names(names) => Ok(names),
+                Reply::Failed(why) => Err(Trouble::engine(why)),
+                Reply::Runs(_) | Reply::Journal { .. } | Reply::MakesWay(_) | Reply::Done | Reply::Refused(_) => Err(another_question()),
+            },
+        }
+    }
+
+    /// Says what people should know of the store, wherever they look at it.
+    pub(crate) async fn warn(&self) -> Result<(), Trouble> {
+        for notice in self.page(PageOf { limit: NonZeroU32::MIN, before: None }).await?.notices {
+            say(&format!("warning: {notice}"));
+        }
+        Ok(())
     }
 
     pub(crate) async fn journal(&self, run: &RunId) -> Result<(Plan, Vec<Entry>), Trouble> {
@@ -103,9 +129,7 @@ impl Desk {
             Self::There { .. } => match self.ask(&Request::Journal(run.clone())).await? {
                 Reply::Journal { plan, entries } => Ok((*plan, entries)),
                 Reply::Failed(why) => Err(Trouble::engine(why)),
-                Reply::Runs(_) | Reply::MakesWay(_) | Reply::Done | Reply::Refused(_) => {
-                    Err(Trouble::engine("the owner of the data folder answered another question"))
-                }
+                Reply::Runs(_) | Reply::Names(_) | Reply::Done | Reply::Refused(_) | Reply::MakesWay(_) => Err(another_question()),
             },
         }
     }
@@ -127,9 +151,7 @@ impl Desk {
             Reply::Done => Ok(Ok(())),
             Reply::Refused(error) => Ok(Err(error)),
             Reply::Failed(why) => Err(Trouble::engine(why)),
-            Reply::Runs(_) | Reply::Journal { .. } | Reply::MakesWay(_) => {
-                Err(Trouble::engine("the owner of the data folder answered another question"))
-            }
+            Reply::Runs(_) | Reply::Names(_) | Reply::Journal { .. } | Reply::MakesWay(_) => Err(another_question()),
         }
     }
 
@@ -151,25 +173,29 @@ impl Desk {
 
     /// The run that a person means by all or the end of its name; without a name the newest.
     pub(crate) async fn find(&self, name: Option<&str>) -> Result<RunId, Trouble> {
-        let listing = self.runs().await?;
         let Some(name) = name else {
-            return listing.runs.last().map(|run| run.run.clone()).ok_or_else(|| Trouble::usage("there are no runs yet"));
+            let newest = self.page(PageOf { limit: NEWEST, before: None }).await?;
+            return newest.runs.last().map(|run| run.run.clone()).ok_or_else(|| Trouble::usage("there are no runs yet"));
         };
         // One that cannot be read is found as well: what is wrong with it is then told.
-        let names: Vec<&RunId> = listing.runs.iter().map(|run| &run.run).chain(listing.unreadable.iter().map(|run| &run.run)).collect();
-        if let Some(exact) = names.iter().find(|run| run.as_str() == name) {
-            return Ok((*exact).clone());
+        let names = self.names().await?;
+        match wiring::only(&names, name) {
+            Ok(run) => Ok(run),
+            Err(trouble) => match self.archived(name).await? {
+                Some((run, file)) => Err(Trouble::usage(format!("run {run} was archived; its journal is in {file} and no longer here"))
+                    .help(
+                        "`lifeboat store import FILE --data ANOTHER` brings it back to a data folder of its own, where it can be looked at",
+                    )),
+                None => Err(trouble),
+            },
         }
-        let fits: Vec<&RunId> = names.into_iter().filter(|run| run.as_str().ends_with(name)).collect();
-        match fits.as_slice() {
-            [only] => Ok((*only).clone()),
-            [] => Err(Trouble::usage(format!("there is no run {name:?}")).help("`lifeboat runs` lists them; the end of a name is enough")),
-            many => Err(Trouble::usage(format!(
-                "{name:?} fits {} runs: {}",
-                many.len(),
-                many.iter().map(|run| run.as_str()).collect::<Vec<_>>().join(", ")
-            ))),
-        }
+    }
+
+    /// A run that left the store, with its archive file.
+    async fn archived(&self, name: &str) -> Result<Option<(RunId, String)>, Trouble> {
+        let all = self.page(PageOf { limit: NonZeroU32::MAX, before: None }).await?;
+        let found = all.archived.into_iter().find(|record| record.run.as_str().ends_with(name));
+        Ok(found.map(|record| (record.run, record.file)))
     }
 
     /// A run as its journal adds up.
@@ -195,10 +221,12 @@ fn done(reply: Reply) -> Result<(), Trouble> {
         Reply::Done => Ok(()),
         Reply::Refused(error) => Err(Trouble::refused(error.to_string())),
         Reply::Failed(why) => Err(Trouble::engine(why)),
-        Reply::Runs(_) | Reply::Journal { .. } | Reply::MakesWay(_) => {
-            Err(Trouble::engine("the owner of the data folder answered another question"))
-        }
+        Reply::Runs(_) | Reply::Names(_) | Reply::Journal { .. } | Reply::MakesWay(_) => Err(another_question()),
     }
+}
+
+fn another_question() -> Trouble {
+    Trouble::engine("the owner of the data folder answered another question")
 }
 
 /// Why there is no answer, and who can help.

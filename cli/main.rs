@@ -1,6 +1,7 @@
 //! The `lifeboat` binary: reads arguments, wires the real parts together, calls one command. Nothing else.
 
 mod args;
+mod args_upkeep;
 mod commands;
 mod desk;
 mod exit;
@@ -56,6 +57,8 @@ async fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Unfreeze(a) => commands::freeze::unfreeze(&global, &a).await,
         Command::Simulate(a) => commands::simulate::run(&global, &a),
         Command::Test(a) => commands::test::run(&global, &a),
+        Command::Audit(a) => commands::audit::run(&global, &a).await,
+        Command::Store(a) => commands::store::run(&global, &a).await,
         Command::Graph(a) => commands::graph::run(&global, &a),
         Command::Steps(a) => commands::steps::run(&a),
         Command::Schema(a) => commands::schema::run(&a),

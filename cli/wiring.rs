@@ -6,11 +6,15 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _}
 use std::path::Path;
 use std::sync::Arc;
 
+use lifeboat_engine::checkpoint::key::SigningKey;
+use lifeboat_engine::checkpoint::sink::FileSink;
+use lifeboat_engine::checkpoint::{KeySource, Timing, Witness};
 use lifeboat_engine::clock::SystemClock;
 use lifeboat_engine::inventory::{self, Inventory};
+use lifeboat_engine::journal::RunId;
 use lifeboat_engine::ports::Ports;
 use lifeboat_engine::registry::Registry;
-use lifeboat_engine::secret::LocalSecrets;
+use lifeboat_engine::secret::{LocalSecrets, Secrets};
 use lifeboat_runbooks::diagnostic::{Diagnostic, Severity, Source};
 use lifeboat_runbooks::plan::Plan;
 use lifeboat_runbooks::render as diagnostics;
@@ -193,6 +197,75 @@ pub(crate) fn ports(store: Arc<dyn Store>, registry: Registry, inventory: Invent
 /// Opens the data folder as its owner.
 pub(crate) fn open_store(folder: &Path) -> Result<Arc<dyn Store>, StoreError> {
     SledStore::open(folder, &SledOptions::default()).map(|store| Arc::new(store) as Arc<dyn Store>)
+}
+
+/// Opens a data folder that is there and that no process owns.
+pub(crate) fn open_at_rest(global: &Global) -> Result<Arc<dyn Store>, Trouble> {
+    if !global.data.exists() {
+        return Err(
+            Trouble::usage(format!("there is no data folder {}", global.data.display())).help("say where runs are kept with --data DIR")
+        );
+    }
+    open_store(&global.data).map_err(|error| {
+        let trouble = open_trouble(&global.data, &error);
+        if matches!(error, StoreError::InUse { .. }) {
+            trouble.help("the whole folder is looked at, so no process may write to it meanwhile: let that process end first, or stop it with Ctrl-C and `lifeboat resume` it afterwards")
+        } else {
+            trouble
+        }
+    })
+}
+
+/// The inventory, or an empty one where there is none.
+pub(crate) fn inventory_if_there(global: &Global) -> Result<Inventory, Trouble> {
+    if global.config.exists() { inventory(global, &lifeboat_steps::registry()) } else { Ok(Inventory::default()) }
+}
+
+/// Puts a witness before the store where the inventory wants checkpoints.
+pub(crate) fn witnessed(store: Arc<dyn Store>, inventory: &Inventory, data: &Path) -> Result<Arc<dyn Store>, Trouble> {
+    let Some(policy) = &inventory.policies.checkpoints else { return Ok(store) };
+    let file = inventory.path(&policy.file);
+    if is_inside(&file, data) {
+        return Err(Trouble::engine(format!("the checkpoints {} lie in the data folder", file.display()))
+            .help("whoever can rewrite the journals must not be able to rewrite these: `policies.checkpoints.file` belongs elsewhere"));
+    }
+    let (secrets, reference) = (LocalSecrets::new(&inventory.folder), policy.key.clone());
+    let key: KeySource = Box::new(move || {
+        let secret = secrets.read(&reference).map_err(|error| error.to_string())?;
+        SigningKey::from_pem(&secret).map_err(|why| format!("the key {reference} {why}"))
+    });
+    let fresh_id = uuid::Uuid::now_v7().to_string();
+    let sink = Box::new(FileSink::new(&file));
+    let witness = Witness::before(store, key, sink, Arc::new(SystemClock), Timing::default(), &fresh_id, Arc::new(say));
+    // Everything is wired before the runtime is busy.
+    let witness = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(witness));
+    Ok(Arc::new(witness.map_err(|error| store_trouble(&error))?))
+}
+
+/// Whether a file, there or not yet, lies in a folder.
+pub(crate) fn is_inside(file: &Path, folder: &Path) -> bool {
+    let whole = |path: &Path| path.canonicalize().ok().or_else(|| std::path::absolute(path).ok());
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (whole(file).filter(|_| file.exists()).or_else(|| whole(parent)), whole(folder)) {
+        (Some(file), Some(folder)) => file.starts_with(folder),
+        (_, _) => false,
+    }
+}
+
+/// The one run that a person means by all or the end of its name.
+pub(crate) fn only(all: &[RunId], name: &str) -> Result<RunId, Trouble> {
+    if let Some(exact) = all.iter().find(|run| run.as_str() == name) {
+        return Ok(exact.clone());
+    }
+    let fits: Vec<&RunId> = all.iter().filter(|run| run.as_str().ends_with(name)).collect();
+    match fits.as_slice() {
+        [only] => Ok((*only).clone()),
+        [] => Err(Trouble::usage(format!("there is no run {name:?}")).help("`lifeboat runs` lists them; the end of a name is enough")),
+        many => {
+            let names = many.iter().map(|run| run.as_str()).collect::<Vec<_>>().join(", ");
+            Err(Trouble::usage(format!("{name:?} fits {} runs: {names}", many.len())))
+        }
+    }
 }
 
 /// Whether this user owns the folder's files.

@@ -36,7 +36,10 @@ pub(crate) async fn begin(
     let within = inventory.policies.preempt_within.map_or(PREEMPT_WITHIN_DEFAULT, |within| within.0);
     let wish = Wish { run: &run, mode: &plan.mode, locks: &locks, within };
     let store = open(global, wish).await?;
+    let store = wiring::witnessed(store, &inventory, &global.data)?;
     let ports = wiring::ports(store, registry, inventory);
+    // Said before the preflight asks anything, and once more by admission itself.
+    admission::has_room(&ports).await.map_err(|error| not_admitted(global, error))?;
     let owner = wiring::owner();
     clear(global, &ports, &owner, wish).await?;
     check_readiness(&plan, &ports).await?;
@@ -84,7 +87,9 @@ async fn ask(global: &Global, wish: Wish<'_>) -> Vec<RunId> {
     match Client::new(&global.data).ask(&request).await {
         Ok(Reply::MakesWay(runs)) => runs,
         // An owner without a socket, or one that answers nothing, does not make way.
-        Ok(Reply::Runs(_) | Reply::Journal { .. } | Reply::Done | Reply::Refused(_) | Reply::Failed(_)) | Err(_) => Vec::new(),
+        Ok(Reply::Runs(_) | Reply::Names(_) | Reply::Journal { .. } | Reply::Done | Reply::Refused(_) | Reply::Failed(_)) | Err(_) => {
+            Vec::new()
+        }
     }
 }
 
@@ -108,6 +113,8 @@ fn not_admitted(global: &Global, error: AdmissionError) -> Trouble {
         }
         AdmissionError::Wanted { ref by, .. } => Trouble::refused(error.to_string())
             .help(format!("drills and backups make way for live runs; `{lifeboat} status {by}` shows that one once it is admitted")),
+        AdmissionError::NoRoom { .. } => Trouble::from_error(Exit::Refused, &error)
+            .help("make room, or move finished runs away with `lifeboat store compact`; `policies.disk` in the inventory sets the limits"),
         AdmissionError::Store(error) => wiring::store_trouble(&error),
         AdmissionError::Plan(_) => Trouble::from_error(Exit::Engine, &error),
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lifeboat_engine::executor::{Driven, Executor, ExecutorError, Handle, Notice, Request};
+use lifeboat_engine::growth;
 use lifeboat_engine::history;
 use lifeboat_engine::journal::Outcome;
 use lifeboat_engine::ports::Ports;
@@ -43,6 +44,7 @@ pub(crate) async fn drive(
     let listener = Listener::open(&global.data, control.clone())
         .map_err(|error| Trouble::engine(format!("the control socket in {} cannot be opened: {error}", global.data.display())))?;
     let id = run.id.clone();
+    let locks = run.locks.clone();
     let mut progress = Progress::new(run.clone(), Arc::clone(&ports.clock), wiring::command(global), global.color);
     let (executor, handle) = Executor::new(ports.clone(), owner, run, next);
     let mut notices = handle.notices.subscribe();
@@ -101,6 +103,8 @@ pub(crate) async fn drive(
     drop(listener);
     match ended {
         Ok(Ok(Driven::Ended(outcome))) => {
+            // The run is over and durable: what is folded now only keeps the next start short, and the next end tries again.
+            let _ = growth::fold(ports.store.as_ref(), &locks).await;
             let loaded = history::load(ports.store.as_ref(), &id).await.map_err(|error| Trouble::from_error(Exit::Engine, &error))?;
             let format = match format {
                 Format::Text => ReportFormat::Text,

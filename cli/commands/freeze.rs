@@ -1,6 +1,8 @@
 //! `lifeboat freeze` and `lifeboat unfreeze`: what no run may change for now.
 
-use lifeboat_server::control::FreezeRequest;
+use std::num::NonZeroU32;
+
+use lifeboat_server::control::{FreezeRequest, PageOf};
 
 use crate::args::{FreezeArgs, Global};
 use crate::desk::Desk;
@@ -21,7 +23,8 @@ pub(crate) async fn unfreeze(global: &Global, args: &FreezeArgs) -> Result<Exit,
     let desk = Desk::open(global)?;
     desk.unfreeze(request(args)).await?;
     say(&format!("{} is no longer frozen", words(args).0));
-    let others: Vec<String> = desk.runs().await?.freezes.iter().map(|freeze| freeze.of().to_owned()).collect();
+    let others: Vec<String> =
+        desk.page(PageOf { limit: NonZeroU32::MIN, before: None }).await?.freezes.iter().map(|freeze| freeze.of().to_owned()).collect();
     if !others.is_empty() {
         say(&format!("frozen still: {}", others.join(", ")));
     }

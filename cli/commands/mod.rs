@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(crate) mod answer;
+pub(crate) mod audit;
 pub(crate) mod begin;
 pub(crate) mod cancel;
 pub(crate) mod check;
@@ -19,4 +20,5 @@ pub(crate) mod schema;
 pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod steps;
+pub(crate) mod store;
 pub(crate) mod test;

@@ -19,6 +19,7 @@ pub(crate) async fn run(global: &Global, args: &ResumeArgs) -> Result<Exit, Trou
         );
     }
     let store = wiring::open_store(&global.data).map_err(|error| wiring::open_trouble(&global.data, &error))?;
+    let store = wiring::witnessed(store, &inventory, &global.data)?;
     let ports = wiring::ports(store, registry, inventory);
     let id = which(&ports, args.run.as_deref()).await?;
     let owner = wiring::owner();

@@ -1,20 +1,34 @@
-//! `lifeboat runs`: the list of runs.
+//! `lifeboat runs`: the list of runs, newest first.
 
+use lifeboat_engine::journal::RunId;
+use lifeboat_server::control::PageOf;
 use serde_json::{Value, json};
 
-use crate::args::{Format, FormatArgs, Global};
+use crate::args::{Format, Global, RunsArgs};
 use crate::desk::Desk;
-use crate::exit::{Exit, Trouble, print};
+use crate::exit::{Exit, Trouble, print, say};
 use crate::render;
 
-pub(crate) async fn run(global: &Global, args: &FormatArgs) -> Result<Exit, Trouble> {
+pub(crate) async fn run(global: &Global, args: &RunsArgs) -> Result<Exit, Trouble> {
+    let before = args.before.as_deref().map(RunId::new).transpose().map_err(Trouble::usage)?;
     let desk = Desk::look(global)?;
-    let listing = desk.runs().await?;
+    let listing = desk.page(PageOf { limit: args.limit, before }).await?;
+    for notice in &listing.notices {
+        say(&format!("warning: {notice}"));
+    }
     match args.format {
-        Format::Text => print(&render::runs::text(&listing, desk.driver()))?,
+        Format::Text => {
+            print(&render::runs::text(&listing, desk.driver()))?;
+            if listing.older > 0
+                && let Some(last) = render::runs::oldest(&listing)
+            {
+                say(&format!("{} older runs are not listed; `lifeboat runs --before {last}` lists the next", listing.older));
+            }
+        }
         Format::Json => {
             let runs = listing.runs.iter().map(|run| render::runs::document(run, desk.driver()));
-            let all: Vec<Value> = runs.chain(listing.unreadable.iter().map(|run| json!(run))).collect();
+            let archived = listing.archived.iter().rev().map(render::runs::archived);
+            let all: Vec<Value> = archived.chain(runs).chain(listing.unreadable.iter().map(|run| json!(run))).collect();
             print(&format!("{:#}\n", json!(all)))?;
         }
     }

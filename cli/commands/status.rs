@@ -12,6 +12,7 @@ use crate::{render, wiring};
 
 pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<Exit, Trouble> {
     let desk = Desk::look(global)?;
+    desk.warn().await?;
     let id = desk.find(args.run.as_deref()).await?;
     let run = desk.run(&id).await?;
     let summary = RunSummary::of(&run);

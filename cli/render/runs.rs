@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use lifeboat_engine::journal::Outcome;
+use lifeboat_engine::growth::ArchiveRecord;
+use lifeboat_engine::journal::{Outcome, RunId};
+use lifeboat_engine::run::RunPhase;
 use lifeboat_server::control::{BrakeKind, Braked, Listing, RunSummary};
 use serde_json::{Value, json};
 
@@ -11,10 +13,11 @@ use super::{Driver, words};
 
 pub(crate) fn text(listing: &Listing, driver: Driver) -> String {
     let frozen = freezes(listing);
-    if listing.runs.is_empty() && listing.unreadable.is_empty() {
+    if listing.runs.is_empty() && listing.unreadable.is_empty() && listing.archived.is_empty() {
         return format!("{frozen}no runs yet\n");
     }
     let names = listing.runs.iter().map(|run| &run.run).chain(listing.unreadable.iter().map(|run| &run.run));
+    let names = names.chain(listing.archived.iter().map(|run| &run.run));
     let width = names.map(|run| run.as_str().len()).max().unwrap_or(0);
     let mut text = frozen;
     for run in &listing.unreadable {
@@ -40,6 +43,12 @@ pub(crate) fn text(listing: &Listing, driver: Driver) -> String {
         for brake in &run.brakes {
             let _ = writeln!(text, "{:width$}  └ {}", "", braked(brake));
         }
+    }
+    for run in &listing.archived {
+        let took = words::length(Duration::try_from(run.ended_at.duration_since(run.started_at)).unwrap_or(Duration::ZERO));
+        let (name, mode, outcome) = (run.run.as_str(), &run.mode, outcome_word(run.outcome));
+        let by = words::clean(&run.started_by);
+        let _ = writeln!(text, "{name:width$}  {mode:<10} {outcome:<12} {took:>12}  by {by}, archived");
     }
     text
 }
@@ -71,6 +80,20 @@ pub(crate) fn braked(brake: &Braked) -> String {
     };
     let by = brake.by.as_deref().map(|by| format!(" by {}", words::clean(by))).unwrap_or_default();
     format!("{what}{by} since {}: {}", brake.since.strftime("%H:%M:%S UTC"), words::clean(&brake.why))
+}
+
+/// The oldest run of a list.
+pub(crate) fn oldest(listing: &Listing) -> Option<&RunId> {
+    let archived = listing.archived.last().map(|run| &run.run);
+    archived.or_else(|| listing.runs.iter().map(|run| &run.run).chain(listing.unreadable.iter().map(|run| &run.run)).min())
+}
+
+/// An archived run for programs.
+pub(crate) fn archived(run: &ArchiveRecord) -> Value {
+    json!({
+        "run": run.run, "runbook": run.runbook, "mode": run.mode, "phase": RunPhase::Ended, "outcome": run.outcome,
+        "started_at": run.started_at, "ended_at": run.ended_at, "started_by": run.started_by, "archived": run.file,
+    })
 }
 
 /// How a run stands, in a word.
