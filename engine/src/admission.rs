@@ -6,7 +6,9 @@ use crate::growth::disk::Verdict;
 use crate::history::{self, LockRecord, LockState, OpenRecord};
 use crate::journal::{Actor, ENTRY_FORMAT, Entry, Event, Incident, Lock, RunId};
 use crate::ports::Ports;
+use crate::predict::predict;
 use crate::preemption::makes_way;
+use crate::proof;
 use crate::run::Run;
 use jiff::Timestamp;
 use lifeboat_runbooks::Period;
@@ -145,6 +147,7 @@ pub async fn admit_as(
     let bytes = serde_json::to_vec(&plan).map_err(|error| AdmissionError::Plan(error.to_string()))?;
     let digest: Digest = store.keep(&bytes).await?;
     let locks = locks(&plan);
+    let predicted = predict(&plan, &proof::read(store, &plan.runbook).await?).map(Box::new);
     let plan = Arc::new(plan);
     let mut tries = 0;
     loop {
@@ -172,7 +175,7 @@ pub async fn admit_as(
             by: by.clone(),
             locks: locks.clone(),
             incident: incident.clone(),
-            predicted: None,
+            predicted: predicted.clone(),
         };
         let entry = Entry { format: ENTRY_FORMAT, at: ports.clock.now(), owner: owner.0.clone(), event };
         let log = history::run_log(&id)?;

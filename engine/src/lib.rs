@@ -24,6 +24,8 @@ pub mod ports;
 pub mod predict;
 pub mod preemption;
 pub mod preflight;
+pub mod proof;
+pub mod readiness;
 pub mod registry;
 pub mod resume;
 pub mod retry;

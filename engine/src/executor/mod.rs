@@ -25,6 +25,7 @@ use crate::journal::{Actor, Entry, Event, Outcome, RunId};
 use crate::next::{Action, Next, next};
 use crate::ports::Ports;
 use crate::preemption::makes_way;
+use crate::proof;
 use crate::run::{IllegalTransition, Run, RunPhase, StepState};
 use crate::steering::{Command, SteerError};
 use crate::tenure::{Standing, Tenure, TenureError};
@@ -235,6 +236,8 @@ impl Executor {
                 }
             };
             if let (RunPhase::Ended, Some(outcome)) = (self.run.phase, self.run.outcome) {
+                // The run is over and says so; a log that stays long is folded by the next one.
+                let _ = proof::tidy(self.ports.store.as_ref(), &self.run.plan.runbook).await;
                 return Ok(Driven::Ended(outcome));
             }
             self.launch()?;

@@ -4,6 +4,7 @@ use super::{Executor, ExecutorError, Notice, freezing};
 use crate::admission;
 use crate::history::run_log;
 use crate::journal::{ENTRY_FORMAT, Entry, Event, Output};
+use crate::proof;
 use crate::run::{RunPhase, StepState};
 use lifeboat_runbooks::names::StepId;
 use lifeboat_store::{Commit, Record, Seq, StoreError};
@@ -52,6 +53,7 @@ impl Executor {
             let ended = self.pending.iter().take(count).any(|entry| matches!(entry.event, Event::RunEnded { .. }));
             if ended && self.run.phase == RunPhase::Ended {
                 commit.append.extend(admission::closing(&self.run)?);
+                commit.append.extend(proof::closing(self.ports.store.as_ref(), &self.run).await?.map(|(log, record)| (log, vec![record])));
             }
             let frozen_log = freezing::log()?;
             if self.pending.iter().take(count).any(|entry| self.is_intent(&entry.event)) {

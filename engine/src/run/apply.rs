@@ -57,6 +57,7 @@ impl Run {
         match &entry.event {
             Event::RunAdmitted { run, binding, by, locks, incident, predicted, .. } => {
                 self.predicted.clone_from(predicted);
+                self.ready_at = Some(at);
                 self.check_admission(run, binding)?;
                 self.locks.clone_from(locks);
                 self.started_by = Some(by.clone());
@@ -72,6 +73,9 @@ impl Run {
                     return Err(IllegalTransition::Misplaced(format!("the peers were listed twice {}", moment.words())));
                 }
                 *listed = Some(listings.clone());
+                if *moment == Moment::Before {
+                    self.ready_at = Some(at);
+                }
             }
             Event::RunClaimed { .. } => self.claim(at)?,
             Event::StepStarted { step, attempt, with, intent, .. } => {
@@ -158,6 +162,7 @@ impl Run {
             }
             Event::CancelRequested { by, .. } => self.cancelled_by = Some(by.clone()),
             Event::RunPaused { by, comment } => {
+                self.was_paused = true;
                 if self.paused.is_some() {
                     return Err(IllegalTransition::Misplaced("the run is paused already".into()));
                 }
@@ -171,6 +176,7 @@ impl Run {
                 self.braked(at);
             }
             Event::RunFrozen { resource, by, why, blind } => {
+                self.was_paused = true;
                 if self.frozen.iter().any(|frozen| frozen.resource == *resource) {
                     return Err(IllegalTransition::Misplaced("the run met this freeze already".into()));
                 }

@@ -236,6 +236,10 @@ pub struct Run {
     pub no_return: Option<StepId>,
     /// Why it turned back, and what happens with effects.
     pub turn: Option<(Turn, Back)>,
+    /// When its first steps could begin: admitted, and in a drill the peers listed.
+    pub ready_at: Option<Timestamp>,
+    /// Whether it was ever paused or met a freeze: its timings are not those of its steps then.
+    pub was_paused: bool,
     /// What a drill found before it began.
     pub listed_before: Option<Vec<Listing>>,
     /// What a drill found once everything was put back.
@@ -282,6 +286,8 @@ impl Run {
             incident: Incident::default(),
             no_return: None,
             turn: None,
+            ready_at: None,
+            was_paused: false,
             listed_before: None,
             listed_after: None,
             predicted: None,

@@ -17,6 +17,7 @@ mod journal;
 mod locks;
 mod order;
 mod people;
+mod proofs;
 mod random;
 mod steer;
 mod tables;
