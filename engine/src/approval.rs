@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::context::{ReadContext, StepContext};
 use crate::evidence::Evidence;
-use crate::step::{Observation, Readiness, Step, StepError};
+use crate::step::{Facts, Observation, Readiness, Step, StepError};
 use lifeboat_runbooks::catalog::Touch;
 use lifeboat_runbooks::duration::Period;
 use lifeboat_runbooks::names::Effect;
@@ -60,6 +60,7 @@ impl Step for ApprovalStep {
     const TYPE: &'static str = "approval";
     const VERSION: u16 = 1;
     const EFFECT: Effect = Effect::Read;
+    const FACTS: Facts = Facts::Fixed;
     type Intent = ();
     type Output = Approved;
 

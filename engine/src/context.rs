@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::clock::{Clock, Instant};
 use crate::inventory::Inventory;
@@ -89,13 +90,31 @@ impl ReadContext {
 pub struct StepContext {
     read: ReadContext,
     progress: Arc<dyn Progress>,
+    turned_back: Option<watch::Receiver<bool>>,
 }
 
 impl StepContext {
     /// Built by the executor and tests.
     #[must_use]
     pub fn new(read: ReadContext, progress: Arc<dyn Progress>) -> Self {
-        Self { read, progress }
+        Self { read, progress, turned_back: None }
+    }
+
+    /// With a way to learn that the run was cancelled or turned back.
+    #[must_use]
+    pub fn told_of_turning_back(mut self, turned_back: watch::Receiver<bool>) -> Self {
+        self.turned_back = Some(turned_back);
+        self
+    }
+
+    /// Waits until the run is cancelled or turns back; for ever in an undo and in a `finally` step, which are wanted then. An act goes on
+    /// to its end all the same: only a step that does nothing but wait may end early.
+    pub async fn turned_back(&self) {
+        let Some(mut turned_back) = self.turned_back.clone() else { return std::future::pending().await };
+        if turned_back.wait_for(|turned| *turned).await.is_err() {
+            // The executor is gone; then nobody waits for this step either.
+            std::future::pending().await
+        }
     }
 
     /// Tells the people watching what is going on, in a few words. Not journaled.

@@ -14,7 +14,7 @@ use crate::census::Census;
 use crate::context::{ReadContext, StepContext};
 use crate::inventory::{Resource, ResourceKind};
 use crate::measure::Measure;
-use crate::step::{Gate, Observation, Readiness, Step, StepError};
+use crate::step::{Facts, Gate, Observation, Readiness, Step, StepError};
 use lifeboat_runbooks::catalog::{BadParameters, Catalog, Examined, StepTypeInfo};
 
 /// A step type with its Rust types erased: parameters, intent and output are JSON.
@@ -34,6 +34,17 @@ pub trait StepType: fmt::Debug + Send + Sync {
     /// # Errors
     /// Where the output is not one of this type's.
     fn measures(&self, output: &Value) -> Result<Vec<Measure>, String>;
+    /// Whether executing it again only measures anew what it measured.
+    fn measures_anew(&self) -> bool {
+        false
+    }
+    /// What makes an output of now worse than the one that people were shown.
+    ///
+    /// # Errors
+    /// Where an output is not one of this type's.
+    fn worse(&self, _shown: &Value, _now: &Value) -> Result<Option<String>, String> {
+        Ok(None)
+    }
     /// [`Step::prepare`].
     async fn prepare(&self, with: &Value, cx: &ReadContext) -> Result<Readiness<Value>, StepError>;
     /// [`Step::execute`].
@@ -106,6 +117,19 @@ impl<S: Step> StepType for Typed<S> {
     fn measures(&self, output: &Value) -> Result<Vec<Measure>, String> {
         let output: S::Output = read(output).map_err(|bad| format!("at {:?}: {}", bad.pointer, bad.message))?;
         Ok(S::measures(&output))
+    }
+
+    fn measures_anew(&self) -> bool {
+        match S::FACTS {
+            Facts::Measured => self.info.effect == lifeboat_runbooks::names::Effect::Read,
+            Facts::Fixed => false,
+        }
+    }
+
+    fn worse(&self, shown: &Value, now: &Value) -> Result<Option<String>, String> {
+        let output =
+            |value: &Value| -> Result<S::Output, String> { read(value).map_err(|bad| format!("at {:?}: {}", bad.pointer, bad.message)) };
+        Ok(S::worse(&output(shown)?, &output(now)?))
     }
 
     async fn prepare(&self, with: &Value, cx: &ReadContext) -> Result<Readiness<Value>, StepError> {

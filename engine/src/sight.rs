@@ -73,6 +73,16 @@ impl<'a> Sight<'a> {
         self.is_true_at(Stand { scope: step.scope, own: Some(&step.id), outputs: None }, expression)
     }
 
+    /// The steps whose outputs or states these values of a step read, where a name says which.
+    #[must_use]
+    pub fn read_by(&self, step: &PlanStep, with: &Value) -> Vec<StepId> {
+        let mut reads = Reads::default();
+        expr::reads_in(with, &mut reads);
+        let prefix = self.around(step.scope).prefix;
+        let ids = reads.steps.names().filter_map(|name| StepId::new(&format!("{prefix}{name}")).ok());
+        ids.filter(|id| self.plan.step(id).is_some()).collect()
+    }
+
     /// Why the child runs and items around a step leave it out, if they do. A final step of a child is left out where none of the
     /// child's steps has begun: there is nothing to clean up.
     ///

@@ -25,6 +25,8 @@ pub trait Step: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync + 'stat
     const UNDO: Undoable = Undoable::No;
     /// Whether [`Step::prepare`] looks at anything outside. One that does not shares a commit with the outcome before it.
     const GATE: Gate = Gate::Looks;
+    /// Whether executing it again only measures anew what it measured. Asked of steps that only look.
+    const FACTS: Facts = Facts::Measured;
     /// What must be known again after a crash: identities, old state, wanted state, names. Never a secret.
     type Intent: Serialize + DeserializeOwned + Send + Sync;
     /// What later steps and the report may read.
@@ -39,6 +41,13 @@ pub trait Step: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync + 'stat
     /// Pure: what the output says of recovery time and data loss.
     fn measures(_output: &Self::Output) -> Vec<Measure> {
         Vec::new()
+    }
+
+    /// Pure: what makes the facts of now worse for people who said yes to those they were shown; `None` where nothing does. Asked only
+    /// where what they were shown has changed. Unless a type knows better, any change is worse: nobody agreed to what they did not see.
+    #[must_use]
+    fn worse(shown: &Self::Output, now: &Self::Output) -> Option<String> {
+        any_change(shown, now)
     }
 
     /// May it start, and what exactly would it do? Both the preflight of all steps and the gate just before this one.
@@ -61,6 +70,38 @@ pub trait Step: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync + 'stat
     /// Takes the effect back. Must bear being repeated.
     fn undo(&self, _intent: &Self::Intent, _done: Self::Output, _cx: &StepContext) -> impl Future<Output = Result<(), StepError>> + Send {
         async { Err(StepError::Refused { why: "this step type has no undo".into(), evidence: Evidence::none() }) }
+    }
+}
+
+/// Whether an output is a measurement that can be repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Facts {
+    /// Executing the step again measures the same things as they are then.
+    Measured,
+    /// What it gave was so once, or executing it again does something else than looking.
+    Fixed,
+}
+
+/// The first difference between two outputs, in words.
+fn any_change<O: Serialize>(shown: &O, now: &O) -> Option<String> {
+    match (serde_json::to_value(shown), serde_json::to_value(now)) {
+        (Ok(shown), Ok(now)) => difference("", &shown, &now),
+        (Err(error), _) | (_, Err(error)) => Some(format!("it cannot be compared: {error}")),
+    }
+}
+
+fn difference(name: &str, shown: &serde_json::Value, now: &serde_json::Value) -> Option<String> {
+    use serde_json::Value;
+    match (shown, now) {
+        (Value::Object(before), Value::Object(after)) => {
+            let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+            names.into_iter().find_map(|key| {
+                let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+                difference(&name, before.get(key).unwrap_or(&Value::Null), after.get(key).unwrap_or(&Value::Null))
+            })
+        }
+        (before, after) if before == after => None,
+        (before, after) => Some(format!("{name} was {before} and is {after}")),
     }
 }
 

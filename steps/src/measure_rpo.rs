@@ -2,6 +2,7 @@
 
 mod gather;
 pub mod loss;
+mod worse;
 
 use jiff::Timestamp;
 use lifeboat_engine::measure::Loss;
@@ -146,6 +147,10 @@ impl Step for MeasureRpo {
             method: began.method.clone(),
         });
         began.into_iter().chain([Measure::ExpectedLoss(output.loss.clone())]).collect()
+    }
+
+    fn worse(shown: &MeasuredRpo, now: &MeasuredRpo) -> Option<String> {
+        worse::worse(shown, now)
     }
 
     async fn prepare(&self, cx: &ReadContext) -> Result<Readiness<()>, StepError> {

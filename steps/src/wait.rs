@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lifeboat_engine::step::{Gate, Observation, Readiness, Step, StepError};
+use lifeboat_engine::step::{Facts, Gate, Observation, Readiness, Step, StepError};
 use lifeboat_engine::{Effect, Evidence, Period, ReadContext, StepContext, Touch};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,8 @@ impl Step for Wait {
     const VERSION: u16 = 1;
     const EFFECT: Effect = Effect::Read;
     const GATE: Gate = Gate::Nothing;
+    // Waiting again would measure nothing.
+    const FACTS: Facts = Facts::Fixed;
     type Intent = Intent;
     type Output = Waited;
 
@@ -115,7 +117,11 @@ impl Step for Wait {
                 return Err(StepError::hopeless(why));
             }
             cx.progress(&format!("{} s left", left.as_secs_f64().ceil()));
-            cx.sleep(left.min(SLEEP_MAX)).await;
+            tokio::select! {
+                biased;
+                () = cx.turned_back() => return Err(StepError::hopeless("the run turned back, so the wait was ended early")),
+                () = cx.sleep(left.min(SLEEP_MAX)) => {}
+            }
         }
     }
 

@@ -40,6 +40,8 @@ impl Executor {
         match self.judge(step) {
             Begin::Skip(why) => self.record(Event::StepSkipped { step: id.clone(), why }),
             Begin::Refuse(why) => self.record(Event::StepRefused { step: id.clone(), why, evidence: Evidence::none() }),
+            // People agreed to facts as they were: what they look like now decides whether that still counts.
+            Begin::Go(_) if self.checks_facts(step) => Ok(()),
             Begin::Go(_) if step.inner.is_some() => self.compute(step),
             Begin::Go(with) if step.step_type == ApprovalStep::TYPE => self.ask(step, &with),
             Begin::Go(with) => self.prepare(step, with),
@@ -108,10 +110,15 @@ impl Executor {
                 });
             }
         };
+        self.ask_people(&step.id, asked)
+    }
+
+    /// Asks, with the facts as they are now.
+    pub(super) fn ask_people(&mut self, step: &StepId, asked: ApprovalStep) -> Result<(), ExecutorError> {
         let facts = Digest::of(asked.show.to_string().as_bytes()).to_string();
         let expires_at = self.ports.clock.now().saturating_add(millis(asked.timeout.as_millis())).unwrap_or(jiff::Timestamp::MAX);
         self.record(Event::ApprovalRequested {
-            step: step.id.clone(),
+            step: step.clone(),
             roles: asked.roles,
             count: asked.count,
             shown: asked.show,

@@ -5,6 +5,7 @@ mod begin;
 mod freezing;
 mod list;
 mod perform;
+mod questions;
 mod react;
 mod record;
 mod undoing;
@@ -14,7 +15,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, Id, JoinSet};
 
 use crate::clock::Instant;
@@ -122,6 +123,14 @@ pub enum ExecutorError {
     Unreadable(#[source] crate::history::HistoryError),
 }
 
+/// An answer that waits for facts.
+#[derive(Debug)]
+struct Waiting {
+    command: Command,
+    by: Actor,
+    reply: oneshot::Sender<Result<(), SteerError>>,
+}
+
 /// Drives one run.
 pub struct Executor {
     ports: Ports,
@@ -143,6 +152,13 @@ pub struct Executor {
     wishes: Option<Changes>,
     /// What must not be changed for now.
     freezes: freezing::Watch,
+    /// Facts being measured anew for people who were asked, and whose question each task is.
+    measuring: JoinSet<questions::Measured>,
+    of_question: HashMap<Id, StepId>,
+    /// Answers that wait for their question's facts.
+    waiting: HashMap<StepId, Vec<Waiting>>,
+    /// Tells acts of the main part that the run was cancelled or turned back.
+    turned_back: watch::Sender<bool>,
     /// What a drill asks of its peers, while the answers are awaited.
     listing: JoinSet<Event>,
     requests: mpsc::Receiver<Request>,
@@ -167,6 +183,7 @@ impl Executor {
         let (notices, _) = broadcast::channel(NOTICES);
         let handle = Handle { run: run.id.clone(), requests: sender, notices };
         let known = Known::of(&run);
+        let turned_back = watch::Sender::new(run.cancelled_by.is_some() || run.turn.is_some());
         let executor = Self {
             standing: Standing::sole(Arc::clone(&ports.clock)),
             ports,
@@ -182,6 +199,10 @@ impl Executor {
             of_task: HashMap::new(),
             wishes: None,
             freezes: freezing::Watch::new(),
+            measuring: JoinSet::new(),
+            of_question: HashMap::new(),
+            waiting: HashMap::new(),
+            turned_back,
             listing: JoinSet::new(),
             requests,
             handle: handle.clone(),
@@ -283,6 +304,7 @@ impl Executor {
             biased;
             Some(ended) = self.tasks.join_next_with_id() => self.ended(ended).await,
             Some(listed) = self.listing.join_next() => self.listed(listed),
+            Some(measured) = self.measuring.join_next_with_id() => self.measured(measured).await,
             Some(request) = self.requests.recv() => self.asked(request),
             () = changed(&mut self.wishes) => self.look_for_wish().await,
             () = self.freezes.changed() => {
@@ -305,12 +327,15 @@ impl Executor {
             Request::MakeWay(by) if makes_way(&self.run.plan.mode, &self.run.locks) => self.make_way(by)?,
             Request::MakeWay(_) => {}
             Request::Steer { command, by, reply } => match crate::steering::decide(&self.run, &command, &by, &self.ports) {
-                Ok(events) => {
-                    for event in events {
-                        self.record(event)?;
+                Ok(events) => match self.wants_facts(&command) {
+                    Some(question) => self.wait_for_facts(question, Waiting { command, by, reply }),
+                    None => {
+                        for event in events {
+                            self.record(event)?;
+                        }
+                        self.replies.push(reply);
                     }
-                    self.replies.push(reply);
-                }
+                },
                 Err(error) => {
                     // Whoever asked may be gone; the refusal changed nothing.
                     let _ = reply.send(Err(error));

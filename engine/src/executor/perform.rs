@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::{Executor, Handle};
 use crate::clock::{Clock, Instant};
@@ -27,6 +28,9 @@ const PREPARE_FOR_MAX: Duration = Duration::from_secs(30);
 
 /// Longest time of one look at what became of an attempt.
 const OBSERVE_FOR_MAX: Duration = Duration::from_secs(30);
+
+/// Longest time of measuring facts again while people wait: a step that takes longer cannot say how things are now.
+const MEASURE_FOR_MAX: Duration = Duration::from_secs(30);
 
 /// Waits between looks while the world cannot be asked.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
@@ -65,6 +69,8 @@ pub(crate) struct Call {
     standing: Standing,
     /// What an earlier process began may take effect until then.
     unquiet_until: Option<Instant>,
+    /// Tells an act of the main part that the run turned back.
+    turned_back: Option<watch::Receiver<bool>>,
 }
 
 /// A call's answer.
@@ -88,6 +94,7 @@ impl Executor {
     pub(super) fn new_call(&self, step: &PlanStep, kind: Kind, with: Value) -> Call {
         let record = self.run.steps.get(&step.id);
         let attempts = record.map_or(0, |record| record.attempts);
+        let main = self.run.plan.place(&step.id).is_some_and(|place| place < self.run.plan.steps.len());
         let step_type: Arc<dyn StepType> =
             self.ports.registry.step(&step.step_type).cloned().unwrap_or_else(|| Missing::named(&step.step_type));
         Call {
@@ -106,6 +113,7 @@ impl Executor {
             handle: self.handle.clone(),
             standing: self.standing.clone(),
             unquiet_until: self.unquiet_until.get(&step.id).copied(),
+            turned_back: (kind == Kind::Execute && main).then(|| self.turned_back.subscribe()),
         }
     }
 }
@@ -139,7 +147,11 @@ impl Call {
     }
 
     fn step_context(&self) -> StepContext {
-        StepContext::new(self.read_context(), Arc::new(self.handle.clone()) as Arc<dyn Progress>)
+        let cx = StepContext::new(self.read_context(), Arc::new(self.handle.clone()) as Arc<dyn Progress>);
+        match &self.turned_back {
+            Some(turned_back) => cx.told_of_turning_back(turned_back.clone()),
+            None => cx,
+        }
     }
 }
 
@@ -202,6 +214,22 @@ async fn within<T>(clock: &dyn Clock, length: Duration, work: impl Future<Output
         done = work => Some(done),
         () = clock.sleep(length) => None,
     }
+}
+
+/// Asks a step that only looks for its facts again. It is journaled as done already, so no attempt of it begins.
+pub(crate) async fn measure(mut call: Call) -> Result<Value, String> {
+    call.timeout = call.timeout.min(MEASURE_FOR_MAX);
+    let measuring = async {
+        let intent = match call.step_type.prepare(&call.with, &call.read_context()).await {
+            Ok(Readiness::Ready { intent, .. }) => intent,
+            Ok(Readiness::Refused { why, .. }) => return Err(why),
+            Ok(Readiness::Later { needs, .. }) => return Err(format!("it waits for {needs}")),
+            Err(error) => return Err(error.to_string()),
+        };
+        call.step_type.execute(&call.with, &intent, &call.step_context()).await.map_err(|error| error.to_string())
+    };
+    let late = || Err(format!("no answer within {}", lifeboat_runbooks::Period(call.timeout)));
+    within(&*call.ports.clock, call.timeout, measuring).await.unwrap_or_else(late)
 }
 
 /// The gate. A gate that could not be asked is asked again as often as the step's retries allow: nothing has acted yet.

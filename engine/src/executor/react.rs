@@ -102,11 +102,7 @@ impl Executor {
         };
         let output = self.output(&value).await?;
         self.record(Event::StepSucceeded { step: step.id.clone(), output, measures, seen })?;
-        self.known.take(&step.id);
-        if let Some(record) = self.run.steps.get_mut(&step.id) {
-            Arc::make_mut(record).value = Some(value);
-        }
-        self.known.put(&self.run, &step.id);
+        self.hold_value(&step.id, value);
         self.assert_outputs(step)
     }
 

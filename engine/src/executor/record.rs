@@ -40,6 +40,9 @@ impl Executor {
             self.known.put(&self.run, step);
         }
         applied?;
+        if matches!(entry.event, Event::CancelRequested { .. } | Event::UnwindingStarted { .. }) {
+            self.turned_back.send_replace(true);
+        }
         self.pending.push(entry);
         Ok(())
     }
@@ -100,6 +103,15 @@ impl Executor {
         }
         let count = records.len();
         Ok((records, count))
+    }
+
+    /// The value of an output that was just journaled, also where it is kept beside the journal.
+    pub(super) fn hold_value(&mut self, step: &StepId, value: Value) {
+        self.known.take(step);
+        if let Some(record) = self.run.steps.get_mut(step) {
+            Arc::make_mut(record).value = Some(value);
+        }
+        self.known.put(&self.run, step);
     }
 
     /// An output as it is journaled: large ones are kept first, so that the entry never names something that is not there.

@@ -1,5 +1,6 @@
 //! Folds one entry into a run. The same function records and replays, so a replay cannot drift from what was recorded.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use super::{Ask, Frozen, Pause, Run, RunPhase, StepRun, StepState, crosses};
 use crate::census::Moment;
 use crate::context::{Approval, Proof};
 use crate::journal::{Back, Entry, Event, Outcome, Output, Resolution, RunId, Seen};
+use crate::sight::Sight;
 use jiff::Timestamp;
 use lifeboat_runbooks::names::StepId;
 
@@ -133,15 +135,17 @@ impl Run {
             }
             Event::StepResolved { step, resolution, comment, .. } => self.resolve(step, resolution, comment, at)?,
             Event::ApprovalRequested { step, roles, count, shown, facts, expires_at } => {
+                self.begin(step, StepChange::ApprovalRequested, at)?;
                 let ask = Ask {
                     roles: roles.clone(),
                     count: *count,
                     shown: shown.clone(),
                     facts: facts.clone(),
+                    outputs: self.shown_outputs(step),
                     asked_at: at,
                     expires_at: *expires_at,
                 };
-                let record = self.begin(step, StepChange::ApprovalRequested, at)?;
+                let record = self.step_mut(step)?;
                 record.ask = Some(ask);
                 record.approvals.clear();
             }
@@ -373,6 +377,14 @@ impl Run {
         record.proof = None;
         record.why = Some(why.to_owned());
         Ok(())
+    }
+
+    /// The outputs that a question's facts are taken from.
+    fn shown_outputs(&self, step: &StepId) -> BTreeMap<StepId, Value> {
+        let Some(planned) = self.plan.step(step) else { return BTreeMap::new() };
+        let Some(show) = planned.with.get("show") else { return BTreeMap::new() };
+        let read = Sight::of(self).read_by(planned, show);
+        read.into_iter().filter_map(|id| Some((id.clone(), self.steps.get(&id)?.value.clone()?))).collect()
     }
 
     fn remeasure(

@@ -150,6 +150,8 @@ pub struct Ask {
     pub shown: Value,
     /// Their digest.
     pub facts: String,
+    /// The outputs that the facts were taken from, as they were then.
+    pub outputs: BTreeMap<StepId, Value>,
     /// When it was asked.
     pub asked_at: Timestamp,
     /// When the answer becomes no.

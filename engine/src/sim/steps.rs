@@ -77,7 +77,7 @@ impl Simulated {
         self.outputs.output(&cx.step, self.real.info(), with)
     }
 
-    async fn check(&self, what: &'static str, with: &Value, cx: &ReadContext, wanted: StepState) {
+    async fn check(&self, what: &'static str, with: &Value, cx: &ReadContext, wanted: &[StepState]) {
         self.world.check_order(what, cx, wanted).await;
         for touch in self.real.examine(with).map(|examined| examined.touches).unwrap_or_default() {
             if touch.effect > Effect::Read {
@@ -227,6 +227,14 @@ impl StepType for Simulated {
         self.real.measures(output)
     }
 
+    fn measures_anew(&self) -> bool {
+        self.real.measures_anew()
+    }
+
+    fn worse(&self, shown: &Value, now: &Value) -> Result<Option<String>, String> {
+        self.real.worse(shown, now)
+    }
+
     async fn prepare(&self, with: &Value, cx: &ReadContext) -> Result<Readiness<Value>, StepError> {
         let _under = self.world.enter("prepare", cx).await;
         let evidence = Evidence::of("script", "read");
@@ -250,7 +258,9 @@ impl StepType for Simulated {
 
     async fn execute(&self, with: &Value, journaled: &Value, cx: &StepContext) -> Result<Value, StepError> {
         let _under = self.world.enter("execute", cx).await;
-        self.check("execute", with, cx, StepState::Running).await;
+        // A step that only looks may be asked for its facts again after it is done.
+        let wanted: &[StepState] = if self.changes() { &[StepState::Running] } else { &[StepState::Running, StepState::Succeeded] };
+        self.check("execute", with, cx, wanted).await;
         let intent = intent(journaled)?;
         if intent.key != cx.idempotency_key() {
             self.world.breaks("intent", format!("the intent of {} came back as {journaled}", cx.step));
@@ -299,7 +309,7 @@ impl StepType for Simulated {
 
     async fn undo(&self, with: &Value, _: &Value, _: &Value, cx: &StepContext) -> Result<(), StepError> {
         let _under = self.world.enter("undo", cx).await;
-        self.check("undo", with, cx, StepState::Undoing).await;
+        self.check("undo", with, cx, &[StepState::Undoing]).await;
         self.take_back(cx).await
     }
 }

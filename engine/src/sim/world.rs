@@ -319,11 +319,11 @@ impl World {
     }
 
     /// The law of order, looked up in what is durable at this moment: whoever acts has said so before.
-    pub(super) async fn check_order(&self, what: &'static str, cx: &ReadContext, wanted: StepState) {
+    pub(super) async fn check_order(&self, what: &'static str, cx: &ReadContext, wanted: &[StepState]) {
         match history::load(&self.store, &cx.run).await {
             Ok(loaded) => {
                 let found = loaded.run.steps.get(&cx.step).map(|step| (step.state, step.attempts));
-                if found != Some((wanted, cx.attempt)) {
+                if !found.is_some_and(|(state, attempt)| wanted.contains(&state) && attempt == cx.attempt) {
                     self.breaks("order", format!("{what} of {} attempt {} while the durable journal has {found:?}", cx.step, cx.attempt));
                 }
             }

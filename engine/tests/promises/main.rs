@@ -10,6 +10,7 @@ mod campaign;
 mod crash;
 mod doubt;
 mod drills;
+mod facts;
 mod freeze;
 mod golden;
 mod growth;

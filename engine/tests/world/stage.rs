@@ -61,6 +61,7 @@ pub(crate) fn on_shared_stage<T>(lease: Duration, play: impl AsyncFnOnce(Stage) 
 /// A stage with the step types, things and people of the tests.
 pub(crate) fn simulated() -> sim::Stage {
     let says = Arc::new(Says::default());
+    super::steps::says_as_written();
     let sim = sim::Stage::new(Arc::new(plans::registry()), Arc::new(plans::inventory()), Arc::clone(&says) as Arc<dyn Outputs>);
     let _ = says.world.set(Arc::clone(&sim.world));
     sim

@@ -3,6 +3,9 @@
 
 use std::sync::{Arc, OnceLock};
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use lifeboat_engine::context::{ReadContext, StepContext};
 use lifeboat_engine::evidence::Evidence;
 use lifeboat_engine::inventory::Undoable;
@@ -36,14 +39,32 @@ pub(crate) struct Promoted {
     db: String,
 }
 
-/// The outputs of these types follow from their parameters, and of a promotion from the world.
+thread_local! {
+    // What a step says now, whatever its parameters ask it to; a test and all its tasks share one thread.
+    static NOW: RefCell<BTreeMap<String, Value>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// From now on this step says so.
+pub(crate) fn says_now(step: &str, value: Value) {
+    NOW.with(|now| now.borrow_mut().insert(step.to_owned(), value));
+}
+
+/// Every step says what its parameters ask it to.
+pub(crate) fn says_as_written() {
+    NOW.with(|now| now.borrow_mut().clear());
+}
+
+/// The outputs of these types follow from their parameters unless the test says otherwise, and of a promotion from the world.
 #[derive(Debug, Default)]
 pub(crate) struct Says {
     pub(crate) world: OnceLock<Arc<World>>,
 }
 
 impl Outputs for Says {
-    fn output(&self, _: &StepId, step_type: &StepTypeInfo, with: &Value) -> Value {
+    fn output(&self, step: &StepId, step_type: &StepTypeInfo, with: &Value) -> Value {
+        if let Some(said) = NOW.with(|now| now.borrow().get(step.as_str()).cloned()) {
+            return json!({ "said": said, "blob": "" });
+        }
         if step_type.name == PromoteDb::TYPE {
             let db = with["db"].as_str().unwrap_or_default();
             let lost = self.world.get().map(|world| world.peers(|peers| peers.databases.get(db).map_or(0, |db| db.lost_ms)));
@@ -86,6 +107,15 @@ macro_rules! parameters {
 
             fn preview(&self) -> String {
                 format!("{} {}", $type_name, self.on.as_deref().unwrap_or("nothing"))
+            }
+
+            /// More is worse, and so is no longer known; other changes are not.
+            fn worse(shown: &Said, now: &Said) -> Option<String> {
+                match (shown.said.as_f64(), now.said.as_f64()) {
+                    (Some(before), Some(after)) if after > before => Some(format!("{before} became {after}")),
+                    (Some(before), None) => Some(format!("{before} is no longer known")),
+                    (Some(_), Some(_)) | (None, _) => None,
+                }
             }
 
             async fn prepare(&self, _: &ReadContext) -> Result<Readiness<()>, StepError> {

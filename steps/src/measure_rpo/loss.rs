@@ -63,6 +63,10 @@ pub struct Weighed {
     pub acknowledged_to: Option<Timestamp>,
 }
 
+/// Readings of the clock that are closer than this are one: a figure that went through the journal comes back with its last digit
+/// changed, and a loss that grows is measured some microseconds before its instant is written down.
+pub(crate) const CLOCK_GRAIN_SECONDS: f64 = 0.01;
+
 /// Whether a loss grows as time passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -8,11 +8,7 @@ use lifeboat_engine::{Evidence, ReadContext, StepError, StepId};
 
 use super::{Allowed, PromoteDb};
 use crate::measure_rpo::MeasuredRpo;
-use crate::measure_rpo::loss::{Growth, Weighed, seconds};
-
-/// Readings of the clock that are closer than this are one: a figure that went through the journal comes back with its last digit
-/// changed, and a loss that grows is measured some microseconds before its instant is written down.
-const CLOCK_GRAIN_SECONDS: f64 = 0.01;
+use crate::measure_rpo::loss::{CLOCK_GRAIN_SECONDS, Growth, Weighed, seconds};
 
 /// Before the fence the loss can only be foretold; it refuses early where nobody is going to be asked.
 pub(super) fn refuse_early(step: &PromoteDb, cx: &ReadContext, expected: &Weighed, evidence: &Evidence) -> Result<(), StepError> {

@@ -123,6 +123,11 @@ impl Step for Verify {
         vec![Measure::ServiceRestored { at: output.restored_at, method: method.join("; ") }, Measure::Verified { at: output.verified_at }]
     }
 
+    /// There is an output only where every check passed: passing later, or after another number of tries, is no worse.
+    fn worse(_: &Verified, _: &Verified) -> Option<String> {
+        None
+    }
+
     async fn prepare(&self, cx: &ReadContext) -> Result<Readiness<Intent>, StepError> {
         if self.checks.is_empty() || self.checks.len() > CHECKS_MAX {
             let why = format!("a verify step makes 1 to {CHECKS_MAX} checks, not {}", self.checks.len());
