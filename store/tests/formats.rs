@@ -35,6 +35,38 @@ async fn a_store_of_format_1_opens_and_reads() {
     assert_eq!((verified.logs.len(), verified.records, verified.damage.len()), (2, 5, 0));
 }
 
+/// A sample with a tree that has taken a segment over, and a front that shortens, removes and begins again what is in the tree.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_store_of_format_2_opens_and_reads() {
+    let place = tempfile::tempdir().unwrap();
+    let saved = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format_2");
+    for folder in ["", "front", "store", "kept"] {
+        fs::create_dir_all(place.path().join(folder)).unwrap();
+        for entry in fs::read_dir(saved.join(folder)).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+            fs::copy(entry.path(), place.path().join(folder).join(entry.file_name())).unwrap();
+        }
+    }
+    for line in fs::read_to_string(saved.join("lengths")).unwrap().lines() {
+        let (name, length) = line.rsplit_once(' ').unwrap();
+        fs::OpenOptions::new().write(true).open(place.path().join(name)).unwrap().set_len(length.parse().unwrap()).unwrap();
+    }
+    let store = SledStore::open(place.path(), &SledOptions::default().ballast_bytes(4096)).unwrap();
+    let log = |name: &str| LogId::new(name).unwrap();
+    let all = NonZeroU32::MAX;
+    assert!(matches!(store.read(&log("lock/db"), Seq(2), all).await, Err(StoreError::Compacted { first: Seq(3), .. })));
+    let page = store.read(&log("lock/db"), Seq(3), all).await.unwrap();
+    assert_eq!(page.records, [(Seq(3), Record(b"carry".to_vec())), (Seq(4), Record(vec![4])), (Seq(5), Record(vec![5]))]);
+    assert_eq!(page.chain.to_string(), "3398aac9dc23ee3b059df7010b768d3e1e75e23b7384f4c56af0db51e08745e3");
+    let page = store.read(&log("run/first"), Seq(0), all).await.unwrap();
+    assert_eq!(page.records, [(Seq(0), Record(b"again".to_vec()))]);
+    let page = store.read(&log("run/second"), Seq(0), all).await.unwrap();
+    let expected = [b"one".to_vec(), b"two".to_vec(), Vec::new(), vec![7; 300]];
+    assert!(page.records.iter().map(|(_, record)| &record.0).eq(expected.iter()));
+    assert_eq!(store.kept(&Digest::of(b"a value worth keeping")).await.unwrap(), b"a value worth keeping");
+    let verified = store.verify().await.unwrap();
+    assert_eq!((verified.logs.len(), verified.records, verified.damage.len()), (3, 8, 0));
+}
+
 /// The folder that the tests of the engine resume: here only that every byte of it is what it was.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_folder_of_runs_of_format_1_opens_with_every_chain_as_it_was() {

@@ -4,7 +4,7 @@
 // SHIM_ROOT        absolute path of the folder that is recorded
 // SHIM_TRACE       file the record goes to
 // SHIM_NOTES       writes to this file become notes in the record
-// SHIM_FAIL_SYNC   the sync of this number (from 1) of a file named db answers EIO
+// SHIM_FAIL_SYNC   the sync of this number (from 1) of a file named db, or of one in a folder named front, answers EIO
 // SHIM_ROOM        this many bytes are taken, then every write answers ENOSPC
 //
 // A call that the record could not hold (a shared writable mapping, a copy inside the kernel, a symbolic link) ends the process:
@@ -284,14 +284,19 @@ int symlinkat(const char *what, int dir, const char *path) {
 }
 int symlink(const char *what, const char *path) { return symlinkat(what, AT_FDCWD, path); }
 
+// The files that carry records: the tree's, and the segments before it.
+static int carries_records(const char *path) {
+    size_t len = strlen(path);
+    return (len > 3 && strcmp(path + len - 3, "/db") == 0) || strstr(path + root_len, "/front/") != NULL;
+}
+
 static int sync_one(int fd, long call) {
     char buf[PATH_MAX];
     const char *path = root_len ? path_of(fd, buf) : NULL;
     if (!path || !under(path)) return (int)syscall(call, fd);
     pthread_mutex_lock(&order);
     int done, saved;
-    size_t len = strlen(path);
-    if (fail_sync && len > 3 && strcmp(path + len - 3, "/db") == 0 && ++syncs == fail_sync) {
+    if (fail_sync && carries_records(path) && ++syncs == fail_sync) {
         done = -1;
         saved = EIO;
         put(SYNC_FAILED, NULL, NULL, inode_of(fd), 0, NULL, 0, 0);

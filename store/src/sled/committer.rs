@@ -1,25 +1,25 @@
-//! The one thread that writes to the tree. All changes that wait become one group, and one sync makes the group durable.
+//! The one thread that writes to the front. All changes that wait become one group, and one sync makes the group durable.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError};
 
-use ::sled::Batch;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::chain::{chain_after, chain_start};
 use crate::{Commit, Digest, LogId, Record, Seq, StoreError};
 
-use super::Shared;
 use super::engine::{Failure, FailureKind};
 use super::folder::{Folder, TipFile};
-use super::layout::{Framed, Garbage, Head, Kind, LogNumber, TIP_KEY, Tip, garbage_key, head_key, part_key};
+use super::front::frame::{Body, Part};
+use super::front::{Front, Sealed};
+use super::hot::{self, Place};
+use super::layout::{Head, LogNumber, Tip};
+use super::{Shared, read};
 
-/// A group takes no further change once it has this many bytes of values.
+/// A group takes no further change once it has this many bytes.
 const GROUP_BYTES_MAX: usize = 256 * 1024;
-
-/// Deleted records cleared away with one group.
-const GARBAGE_KEYS_MAX: usize = 1024;
 
 /// Changes that may wait for the committer; further callers wait to be let in.
 pub(super) const JOBS_MAX: usize = 1024;
@@ -48,25 +48,27 @@ pub(super) struct Job {
 pub(super) struct Committer {
     pub(super) shared: Arc<Shared>,
     pub(super) jobs: mpsc::Receiver<Job>,
+    pub(super) front: Front,
     pub(super) tip: Tip,
     pub(super) tip_file: TipFile,
-    pub(super) garbage: VecDeque<Garbage>,
+    /// Where sealed segments go.
+    pub(super) drain: SyncSender<Sealed>,
 }
 
 /// Changes that become durable together.
 #[derive(Default)]
 struct Group {
-    batch: Batch,
-    bytes: usize,
+    body: Body,
+    places: Vec<Place>,
+    named: BTreeSet<LogNumber>,
     heads: BTreeMap<LogId, Option<Head>>,
     /// Changes that fit, to be answered with `Ok`, and those that did not, each with its reason.
     answers: Vec<(Answer, Result<(), StoreError>)>,
-    garbage: Vec<Garbage>,
     new_logs: u64,
     readers: Readers,
 }
 
-/// Whether readers may go on while the group is written.
+/// Whether readers may go on while the group is published.
 #[derive(Default, PartialEq, Eq)]
 enum Readers {
     /// The group only adds behind what readers see.
@@ -80,40 +82,31 @@ impl Committer {
     /// Works until every handle of the store is gone.
     pub(super) fn run(mut self) {
         let mut postponed = None;
-        while let Some(job) = self.next_job(&mut postponed) {
+        while let Some(job) = postponed.take().or_else(|| self.jobs.blocking_recv()) {
+            self.hand_over_a_long_segment();
             let mut group = Group::default();
-            if let Some(job) = job {
-                self.admit(&mut group, job);
-                while group.bytes < GROUP_BYTES_MAX && group.readers == Readers::Welcome {
-                    match self.jobs.try_recv() {
-                        Ok(job) if job.change.rewrites() => {
-                            postponed = Some(job);
-                            break;
-                        }
-                        Ok(job) => self.admit(&mut group, job),
-                        Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            self.admit(&mut group, job);
+            while group.body.len() < GROUP_BYTES_MAX && group.readers == Readers::Welcome {
+                match self.jobs.try_recv() {
+                    Ok(job) if job.change.rewrites() => {
+                        postponed = Some(job);
+                        break;
                     }
+                    Ok(job) => self.admit(&mut group, job),
+                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
                 }
             }
             self.finish(group);
         }
-        // The tip is a witness, not a promise: at a clean end it is made as good as the tree.
+        // The tip is a witness, not a promise: at a clean end it is made as good as the rest.
         let _ = self.tip_file.sync();
     }
 
-    /// The next change; `Some(None)` where there is only clearing away to do.
-    fn next_job(&mut self, postponed: &mut Option<Job>) -> Option<Option<Job>> {
-        if let Some(job) = postponed.take() {
-            return Some(Some(job));
+    fn hand_over_a_long_segment(&mut self) {
+        if let Some(sealed) = self.front.seal_if_long() {
+            // A drain that ended has stopped the store, or the store closes; the next opening finds the segment.
+            let _ = self.drain.send(sealed);
         }
-        if !self.garbage.is_empty() && self.shared.running().is_ok() {
-            match self.jobs.try_recv() {
-                Ok(job) => return Some(Some(job)),
-                Err(TryRecvError::Empty) => return Some(None),
-                Err(TryRecvError::Disconnected) => return None,
-            }
-        }
-        self.jobs.blocking_recv().map(Some)
     }
 
     fn admit(&self, group: &mut Group, job: Job) {
@@ -126,38 +119,49 @@ impl Committer {
         group.answers.push((job.answer, planned));
     }
 
-    fn head(&self, group: &Group, log: &LogId) -> Option<Head> {
-        group.heads.get(log).copied().unwrap_or_else(|| self.shared.head(log))
+    fn head(&self, group: &Group, log: &LogId) -> Result<Option<Head>, StoreError> {
+        match group.heads.get(log) {
+            Some(head) => Ok(*head),
+            None => self.shared.head(log),
+        }
     }
 
     fn plan_commit(&self, group: &mut Group, commit: Commit) -> Result<(), StoreError> {
         for (log, expected) in &commit.expect {
-            let found = self.head(group, log).map_or(Seq(0), |head| head.next);
+            let found = self.head(group, log)?.map_or(Seq(0), |head| head.next);
             if found != *expected {
                 return Err(StoreError::Conflict { log: log.clone(), expected: *expected, found });
             }
+        }
+        // Every head is looked up before the first part is put: nothing of a commit that fails may be in the group.
+        for (log, _) in &commit.append {
+            let head = self.head(group, log)?;
+            group.heads.entry(log.clone()).or_insert(head);
         }
         for (log, records) in commit.append {
             if records.is_empty() {
                 continue;
             }
-            let mut head = self.head(group, &log).unwrap_or_else(|| {
+            let mut head = group.heads.get(&log).copied().flatten().unwrap_or_else(|| {
                 let number = LogNumber(self.tip.next_number + group.new_logs);
                 group.new_logs += 1;
                 Head { number, first: Seq(0), next: Seq(0), chain: chain_start(&log) }
             });
-            for record in records {
-                head.chain = chain_after(&head.chain, &record);
-                group.put(&head, head.next, Framed { kind: Kind::Appended, chain: head.chain, record });
+            let first = head.next;
+            for record in &records {
+                head.chain = chain_after(&head.chain, record);
                 head.next.0 += 1;
             }
+            self.name(group, head.number, &log);
+            let within = group.body.put(&Part::Records { log: head.number, first, chain: head.chain, records });
+            group.places.push(Place::Records { log: head.number, first, end: head.next, within });
             group.heads.insert(log, Some(head));
         }
         Ok(())
     }
 
     fn plan_truncate(&self, group: &mut Group, log: &LogId, before: Seq, carry: Record) -> Result<(), StoreError> {
-        let head = self.head(group, log);
+        let head = self.head(group, log)?;
         let next = head.map_or(Seq(0), |head| head.next);
         if before > next {
             return Err(StoreError::Conflict { log: log.clone(), expected: before, found: next });
@@ -169,13 +173,9 @@ impl Committer {
             return Err(StoreError::Compacted { log: log.clone(), first: head.first });
         }
         let chain = self.chain_at(log, &head, place)?;
-        for key in self.shared.engine.part_keys(head.number, place, before, usize::from(u16::MAX))? {
-            group.batch.remove(key);
-        }
-        group.put(&head, place, Framed { kind: Kind::Carry, chain, record: carry });
-        if head.first < place {
-            group.throw_away(Garbage { number: head.number, from: head.first, end: place });
-        }
+        self.name(group, head.number, log);
+        let within = group.body.put(&Part::Carry { log: head.number, place, chain, record: carry });
+        group.places.push(Place::Carry { log: head.number, place, within });
         head.first = place;
         group.heads.insert(log.clone(), Some(head));
         group.readers = Readers::KeptOut;
@@ -186,13 +186,15 @@ impl Committer {
         if place.0 + 1 == head.next.0 {
             return Ok(head.chain);
         }
-        let frames = self.shared.engine.frames(log, head.number, place, Seq(place.0 + 1), 1)?;
+        let frames = read::frames(&self.shared.reader(), log, head, place, Seq(place.0 + 1), 1)?;
         Ok(frames.first().map_or(head.chain, |(_, framed)| framed.chain))
     }
 
     fn plan_remove(&self, group: &mut Group, log: LogId) -> Result<(), StoreError> {
-        if let Some(head) = self.head(group, &log) {
-            group.throw_away(Garbage { number: head.number, from: head.first, end: head.next });
+        if let Some(head) = self.head(group, &log)? {
+            self.name(group, head.number, &log);
+            group.body.put(&Part::Removed { log: head.number });
+            group.places.push(Place::Removed { log: head.number });
             group.heads.insert(log, None);
             group.readers = Readers::KeptOut;
         }
@@ -200,114 +202,79 @@ impl Committer {
     }
 
     fn plan_restore(&self, group: &mut Group, log: LogId, first: Seq, chain: Digest, carry: Record) -> Result<(), StoreError> {
-        if let Some(head) = self.head(group, &log) {
+        if let Some(head) = self.head(group, &log)? {
             return Err(StoreError::Conflict { log, expected: Seq(0), found: head.next });
         }
-        let head = Head { number: LogNumber(self.tip.next_number + group.new_logs), first, next: Seq(first.0 + 1), chain };
+        let number = LogNumber(self.tip.next_number + group.new_logs);
         group.new_logs += 1;
-        group.put(&head, first, Framed { kind: Kind::Carry, chain, record: carry });
-        group.heads.insert(log, Some(head));
+        self.name(group, number, &log);
+        let within = group.body.put(&Part::Carry { log: number, place: first, chain, record: carry });
+        group.places.push(Place::Carry { log: number, place: first, within });
+        group.heads.insert(log, Some(Head { number, first, next: Seq(first.0 + 1), chain }));
         Ok(())
+    }
+
+    /// Names a log where its segment has not done so yet.
+    fn name(&self, group: &mut Group, log: LogNumber, name: &LogId) {
+        if !self.front.has_named(log) && group.named.insert(log) {
+            group.body.put(&Part::Name { log, name: name.clone() });
+        }
     }
 
     /// Writes the group, publishes it, answers.
     fn finish(&mut self, mut group: Group) {
-        let outcome = self.clear_away(&mut group).and_then(|cleared| match self.shared.running() {
-            Ok(()) => self.write(&mut group, cleared),
-            Err(_) => Ok(()),
+        // Another thread may have stopped the store since this group was put together: then it is not written, and nobody may hear `Ok`.
+        let outcome = self.shared.running().and_then(|()| {
+            self.write(&mut group).map_err(|failure| {
+                self.shared.stop(&failure);
+                failure.into_error(&self.shared.folder)
+            })
         });
-        if let Err(failure) = &outcome {
-            self.shared.stop(failure);
-        }
         for (answer, planned) in group.answers {
-            let result = match &outcome {
-                Ok(()) => planned,
-                Err(failure) => Err(failure.clone().into_error(&self.shared.folder)),
-            };
+            let result = planned.and_then(|()| match &outcome {
+                Ok(()) => Ok(()),
+                Err(StoreError::DiskFull { folder }) => Err(StoreError::DiskFull { folder: folder.clone() }),
+                Err(StoreError::Poisoned(why)) => Err(StoreError::Poisoned(why.clone())),
+                Err(other) => Err(StoreError::Poisoned(other.to_string())),
+            });
             // Who no longer waits finds the outcome by reading.
             let _ = answer.send(result);
         }
     }
 
-    fn write(&mut self, group: &mut Group, cleared: Cleared) -> Result<(), Failure> {
-        if group.heads.is_empty() && cleared == Cleared::Nothing {
+    fn write(&mut self, group: &mut Group) -> Result<(), Failure> {
+        if group.body.is_empty() {
             return Ok(());
         }
-        for (log, head) in &group.heads {
-            let key = head_key(log);
-            match head {
-                Some(head) => {
-                    let value = head.to_value(&key);
-                    group.batch.insert(key, value);
-                }
-                None => group.batch.remove(key),
-            }
-        }
         let tip = Tip { groups: self.tip.groups + 1, next_number: self.tip.next_number + group.new_logs };
-        group.batch.insert(TIP_KEY, tip.to_value());
-        let batch = std::mem::take(&mut group.batch);
-        let kept_out = (group.readers == Readers::KeptOut || cleared == Cleared::Something)
-            .then(|| self.shared.gate.write().unwrap_or_else(PoisonError::into_inner));
-        let written = self.shared.engine.apply(batch).and_then(|()| {
-            let failed = |error| Failure { kind: FailureKind::Stopped, why: format!("writing the tip: {error}") };
-            self.tip_file.write(tip).map_err(failed)
-        });
-        // Readers must find the store stopped before the gate opens on a group that may be half there.
-        written.inspect_err(|failure| self.shared.stop(failure))?;
+        let sealed = group.body.seal(tip.groups, self.front.before());
+        let landed = self.front.append(&sealed, std::mem::take(&mut group.named))?;
+        self.tip_file.write(tip).map_err(|error| Failure { kind: FailureKind::Stopped, why: format!("writing the tip: {error}") })?;
         self.tip = tip;
-        self.garbage.extend(group.garbage.drain(..));
-        self.shared.publish(std::mem::take(&mut group.heads));
+        let kept_out = (group.readers == Readers::KeptOut).then(|| self.shared.gate.write().unwrap_or_else(PoisonError::into_inner));
+        let mut hot = self.shared.hot.write().unwrap_or_else(PoisonError::into_inner);
+        let at = hot::Group { number: tip.groups, segment: landed.segment, file: landed.file, at: landed.at };
+        group.places.drain(..).for_each(|place| hot.place(&at, place));
+        let changed: Vec<LogId> = group.heads.keys().cloned().collect();
+        for (log, head) in std::mem::take(&mut group.heads) {
+            hot.set_head(tip.groups, log, head);
+        }
+        drop(hot);
         drop(kept_out);
+        // Whoever wakes finds what it was woken for.
+        self.shared.watchers.tell(changed.iter());
         Ok(())
     }
-
-    /// Adds the deletion of some records that nobody reads any more.
-    fn clear_away(&mut self, group: &mut Group) -> Result<Cleared, Failure> {
-        let Some(garbage) = self.garbage.front().copied() else {
-            return Ok(Cleared::Nothing);
-        };
-        let keys = self
-            .shared
-            .engine
-            .part_keys(garbage.number, garbage.from, garbage.end, GARBAGE_KEYS_MAX)
-            .map_err(|error| Failure { kind: FailureKind::Stopped, why: error.to_string() })?;
-        if keys.len() < GARBAGE_KEYS_MAX {
-            group.batch.remove(garbage_key(&garbage));
-            self.garbage.pop_front();
-        }
-        keys.into_iter().for_each(|key| group.batch.remove(key));
-        Ok(Cleared::Something)
-    }
-}
-
-#[derive(PartialEq, Eq)]
-enum Cleared {
-    Something,
-    Nothing,
 }
 
 impl Change {
-    /// Whether it changes what readers may be reading. Such a change has a group of its own: it reads the tree, which does
+    /// Whether it changes what readers may be reading. Such a change has a group of its own: it reads what is published, which does
     /// not hold the changes before it in the same group yet.
     fn rewrites(&self) -> bool {
         match self {
             Self::Commit(_) | Self::Restore { .. } => false,
             Self::Truncate { .. } | Self::Remove { .. } => true,
         }
-    }
-}
-
-impl Group {
-    fn put(&mut self, head: &Head, place: Seq, framed: Framed) {
-        for (part, value) in (0..).zip(framed.to_parts(head.number, place)) {
-            self.bytes += value.len();
-            self.batch.insert(&part_key(head.number, place, part), value);
-        }
-    }
-
-    fn throw_away(&mut self, garbage: Garbage) {
-        self.batch.insert(garbage_key(&garbage), garbage.to_value());
-        self.garbage.push(garbage);
     }
 }
 

@@ -11,7 +11,7 @@ use ::sled::{Batch, Db, IVec};
 use crate::{LogId, PAGE_BYTES_MAX, Seq, StoreError};
 
 use super::folder::{Ballast, Folder, io_error, is_disk_full, sync_folder};
-use super::layout::{Framed, LogNumber, part_key, place_of};
+use super::layout::{Framed, HEAD_PREFIX, Head, LogNumber, head_key, part_key, place_of};
 
 /// How long to wait for sled's own lock. The folder's lock is ours already, so only a closing handle of this process has it.
 const CLOSING_TRIES_MAX: u32 = 5_000;
@@ -201,6 +201,39 @@ impl Engine {
             Ok(found) => found.map_err(|error| self.read_error(error)),
             Err(panic) => Err(self.folder.damaged(panic_text(&*panic))),
         }
+    }
+
+    /// Where a log stands.
+    pub(super) fn head(&self, log: &LogId) -> Result<Option<Head>, StoreError> {
+        let key = head_key(log);
+        self.get(&key)?.map(|value| self.read_head(log, &key, &value)).transpose()
+    }
+
+    /// Heads of the logs whose names begin with `prefix`, after `after`, in order of name.
+    pub(super) fn heads(&self, prefix: &str, after: Option<&LogId>) -> impl Iterator<Item = Result<(LogId, Head), StoreError>> + '_ {
+        let begin = [HEAD_PREFIX, prefix.as_bytes()].concat();
+        let end = begin.clone();
+        let from = after.map_or(begin.clone(), |after| head_key(after).max(begin));
+        let after = after.cloned();
+        self.guarded(self.db().range(from..))
+            .take_while(move |entry| entry.as_ref().map_or(true, |(key, _)| key.starts_with(&end)))
+            .map(|entry| {
+                let (key, value) = entry?;
+                let name = key.get(HEAD_PREFIX.len()..).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default();
+                let log = LogId::new(name).map_err(|_| self.folder.damaged(format!("{name:?} is not the name of a log")))?;
+                let head = self.read_head(&log, &key, &value)?;
+                Ok((log, head))
+            })
+            .filter(move |found| !matches!((found, &after), (Ok((log, _)), Some(after)) if log <= after))
+    }
+
+    fn read_head(&self, log: &LogId, key: &[u8], value: &[u8]) -> Result<Head, StoreError> {
+        let head = Head::from_value(key, value)
+            .ok_or_else(|| self.folder.damaged(format!("the head of log {log} does not match its checksum")))?;
+        if head.first > head.next {
+            return Err(self.folder.damaged(format!("the head of log {log} contradicts itself")));
+        }
+        Ok(head)
     }
 
     /// The keys of all parts from one place to before another, at most `limit`.

@@ -1,13 +1,14 @@
-//! The data folder around the engine: its format, its durable small files and its ballast. What is in the tree is elsewhere.
+//! The data folder around the engine: its format, its durable small files and its ballast. What is in front and tree is elsewhere.
 //!
 //! ```text
 //! DIR/format        version of this layout, in plain text
 //! DIR/owner         lock and name of the process that owns the folder
-//! DIR/tip           how far the tree had come when it last answered; never ahead of what is durable
-//! DIR/store/        the tree
+//! DIR/tip           how far the store had come when it last answered; never ahead of what is durable
+//! DIR/front/        segments of the newest groups
+//! DIR/store/        the tree, which takes the segments over; there once it took the first
 //! DIR/kept/         large values, each named by its digest
 //! DIR/ballast       room to give up when the disk is full
-//! DIR/sync-failed   there after a failed sync, until the tree was copied
+//! DIR/sync-failed   there after a failed sync, until all was copied
 //! ```
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -20,7 +21,7 @@ use crate::{Room, StoreError};
 use super::layout::Tip;
 
 /// The layout that this program writes. It reads this one and all before it.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 const FORMAT_WORD: &str = "lifeboat-store";
 
@@ -70,6 +71,21 @@ impl Folder {
 
     pub(super) fn store(&self) -> PathBuf {
         self.path.join("store")
+    }
+
+    /// The segments in which every group becomes durable.
+    pub(super) fn front(&self) -> PathBuf {
+        self.path.join("front")
+    }
+
+    /// A copy of the front that is being made.
+    pub(super) fn front_new(&self) -> PathBuf {
+        self.path.join("front.new")
+    }
+
+    /// A front that was replaced by its copy.
+    pub(super) fn front_old(&self) -> PathBuf {
+        self.path.join("front.old")
     }
 
     /// A tree that is being made, and not yet anything to rely on.

@@ -21,7 +21,7 @@ const FRAME_HEAD_BYTES: usize = 8;
 const BODY_HEAD_BYTES: usize = 1 + 32;
 
 /// Number of a log inside this store. A name that is removed and used again gets a new one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct LogNumber(pub(super) u64);
 
 /// Where a log stands.

@@ -18,16 +18,25 @@ pub struct Verified {
     pub damage: Vec<String>,
 }
 
+/// Heads looked up in one go.
+const LOGS_AT_ONCE: usize = 1000;
+
 pub(super) fn verify(shared: &Shared) -> Result<Verified, StoreError> {
     let mut verified = Verified::default();
-    for (log, head) in shared.all_heads() {
-        match walk(shared, &log, &head) {
-            Ok(()) => {
-                verified.records += head.next.0 - head.first.0;
-                verified.logs.push(LogHead { log, first: head.first, next: head.next, chain: head.chain });
+    let mut after = None;
+    loop {
+        let heads = shared.heads("", after.as_ref(), LOGS_AT_ONCE)?;
+        let Some((last, _)) = heads.last() else { break };
+        after = Some(last.clone());
+        for (log, head) in heads {
+            match walk(shared, &log, &head) {
+                Ok(()) => {
+                    verified.records += head.next.0 - head.first.0;
+                    verified.logs.push(LogHead { log, first: head.first, next: head.next, chain: head.chain });
+                }
+                Err(StoreError::Damaged { what, .. }) => verified.damage.push(what),
+                Err(other) => return Err(other),
             }
-            Err(StoreError::Damaged { what, .. }) => verified.damage.push(what),
-            Err(other) => return Err(other),
         }
     }
     for digest in shared.kept.digests()? {
@@ -43,7 +52,7 @@ pub(super) fn verify(shared: &Shared) -> Result<Verified, StoreError> {
 fn walk(shared: &Shared, log: &LogId, head: &Head) -> Result<(), StoreError> {
     let mut place = head.first;
     loop {
-        let last = shared.unless_rewritten(log, head, || read::proven_from(&shared.folder, &shared.engine, log, head, place))?;
+        let last = shared.unless_rewritten(log, head, || read::proven_from(&shared.reader(), log, head, place))?;
         match last.flatten() {
             Some(last) => place = Seq(last.0 + 1),
             // At the end; or the log was truncated or removed meanwhile, and what this walk began with is no more.

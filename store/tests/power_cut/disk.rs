@@ -58,6 +58,8 @@ type Names = Vec<(String, Option<NodeId>)>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ignoring {
     Nothing,
+    /// Every sync of a segment of the front.
+    Front,
     /// Every sync of the tree's file.
     TreeFile,
     /// Every sync of a kept value's file.
@@ -173,6 +175,7 @@ impl Disk {
     fn ignores(&self, id: NodeId, ignoring: Ignoring) -> bool {
         match ignoring {
             Ignoring::Nothing => false,
+            Ignoring::Front => self.names_below(&["data", "front"]).values().any(|segment| *segment == id),
             Ignoring::TreeFile => self.names_below(&["data", "store"]).get("db") == Some(&id),
             Ignoring::KeptFiles => self.names_below(&["data", "kept"]).values().any(|kept| *kept == id),
             Ignoring::Folders => matches!(self.nodes[id], Node::Folder(_)),

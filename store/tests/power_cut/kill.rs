@@ -8,7 +8,7 @@ use lifeboat_store::{SledStore, StoreError};
 use crate::chance::Chance;
 use crate::judge::{Progress, Settled, judge};
 use crate::recording::{WRITER, scratch};
-use crate::writer::{Job, options};
+use crate::writer::{Job, SEGMENT_BYTES, options};
 
 const ROUNDS: u64 = 15;
 
@@ -34,6 +34,7 @@ fn every_acknowledged_deed_survives_kill_9_and_the_folder_is_free_at_once() {
             tasks: 6,
             sessions: 1,
             deeds: 1_000,
+            segment_bytes: SEGMENT_BYTES,
         };
         let mut writer = start(&job);
         wait_for_notes(&job, &mut writer, 2 + chance.below(120) as usize);

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::chance::Chance;
 use crate::judge::{Progress, Settled, judge};
 use crate::kill::{start, wait_for_notes};
-use crate::writer::Job;
+use crate::writer::{Job, SEGMENT_BYTES};
 
 /// Rounds by default; who asks for a number gets exactly so many.
 const ROUNDS: u64 = 20;
@@ -44,6 +44,7 @@ fn a_copy_of_a_live_ext4_holds_everything_acknowledged() {
             tasks: 6,
             sessions: 1,
             deeds: 1_000,
+            segment_bytes: SEGMENT_BYTES,
         };
         let mut writer = start(&job);
         wait_for_notes(&job, &mut writer, 2 + chance.below(150) as usize);

@@ -27,7 +27,7 @@ use disk::{Disk, Ignoring, Image, lay_out};
 use judge::{Progress, Settled, judge};
 use recording::{Fault, Recording, WRITER, record, scratch};
 use trace::Op;
-use writer::Job;
+use writer::{Job, SEGMENT_BYTES};
 
 /// Images judged by default.
 const ROUNDS: u64 = 1_500;
@@ -95,6 +95,11 @@ fn a_disk_that_fills_up_at_any_byte_costs_nothing_acknowledged() {
 }
 
 #[test]
+fn the_rig_catches_a_store_that_does_not_sync_its_front() {
+    caught(Ignoring::Front);
+}
+
+#[test]
 fn the_rig_catches_a_store_that_does_not_sync_its_tree() {
     caught(Ignoring::TreeFile);
 }
@@ -128,7 +133,7 @@ struct Rig {
 #[derive(Debug, Default)]
 struct Numbers {
     images: u64,
-    /// Images whose tree lacked something the process had written.
+    /// Images that lacked something the process had written.
     discarded: u64,
     inside_opening: u64,
     deeds: u64,
@@ -171,6 +176,7 @@ impl Rig {
                 tasks: 4 + chance.below(5),
                 sessions: 2 + chance.below(3),
                 deeds: 8 + chance.below(16),
+                segment_bytes: SEGMENT_BYTES,
             };
             let recording = record(&job, (self.fault)(&mut chance));
             numbers.recordings += 1;
@@ -233,8 +239,8 @@ impl Rig {
                 let image = disk.cut(&mut Chance::new(chance.next()));
                 numbers.images += 1;
                 numbers.inside_opening += u64::from(opening);
-                numbers.discarded += u64::from(image.get(TREE) != disk.seen().get(TREE));
-                let name = format!("generation {}, cut after call {at}, {op:.60?}", recording.job.name);
+                numbers.discarded += u64::from(lacks_records(&image, &disk.seen()));
+                let name = format!("generation {}, cut after call {at}, {:.80}", recording.job.name, format!("{op:?}"));
                 cases.send(Case { image, progress: Arc::new(progress.clone()), name }).unwrap();
             }
         }
@@ -254,7 +260,7 @@ impl Rig {
                 Err(what) => {
                     let kept = match self.ignoring {
                         Ignoring::Nothing => keep_for_a_person(&case.image, verdicts.failures.len()),
-                        Ignoring::TreeFile | Ignoring::KeptFiles | Ignoring::Folders => "not kept".into(),
+                        Ignoring::Front | Ignoring::TreeFile | Ignoring::KeptFiles | Ignoring::Folders => "not kept".into(),
                     };
                     verdicts.failures.push(format!("{}: {what}; image {kept}", case.name));
                 }
@@ -263,8 +269,11 @@ impl Rig {
     }
 }
 
-/// The tree's file in an image.
-const TREE: &str = "/data/store/db";
+/// Whether an image lacks something of the files that carry records.
+fn lacks_records(image: &Image, seen: &Image) -> bool {
+    let carries = |path: &str| path == "/data/store/db" || path.starts_with("/data/front/");
+    seen.iter().any(|(path, content)| carries(path) && image.get(path) != Some(content))
+}
 
 /// Lays a failed image out where it outlives the test.
 fn keep_for_a_person(image: &Image, number: usize) -> String {

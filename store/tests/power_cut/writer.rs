@@ -24,7 +24,12 @@ pub(crate) struct Job {
     pub(crate) sessions: u64,
     /// Deeds of each task in each session.
     pub(crate) deeds: u64,
+    /// Length at which the tree takes a segment over.
+    pub(crate) segment_bytes: u64,
 }
+
+/// Short enough that the tree takes over what a few tasks do, and long enough that much is still in the front at any instant.
+pub(crate) const SEGMENT_BYTES: u64 = 60_000;
 
 impl Job {
     pub(crate) fn tasks(&self) -> Vec<Task> {
@@ -34,22 +39,22 @@ impl Job {
 
     /// As words for the environment of the process.
     pub(crate) fn words(&self) -> String {
-        let Self { root, notes, name, seed, tasks, sessions, deeds } = self;
-        format!("{} {} {name} {seed} {tasks} {sessions} {deeds}", root.display(), notes.display())
+        let Self { root, notes, name, seed, tasks, sessions, deeds, segment_bytes } = self;
+        format!("{} {} {name} {seed} {tasks} {sessions} {deeds} {segment_bytes}", root.display(), notes.display())
     }
 
     pub(crate) fn from_words(words: &str) -> Self {
         let words: Vec<&str> = words.split(' ').collect();
         let [root, notes, name, numbers @ ..] = &words[..] else { panic!("too few words for the writer") };
         let numbers: Vec<u64> = numbers.iter().map(|word| word.parse().unwrap()).collect();
-        let [seed, tasks, sessions, deeds] = numbers[..] else { panic!("too few numbers for the writer") };
-        Self { root: root.into(), notes: notes.into(), name: (*name).into(), seed, tasks, sessions, deeds }
+        let [seed, tasks, sessions, deeds, segment_bytes] = numbers[..] else { panic!("too few numbers for the writer") };
+        Self { root: root.into(), notes: notes.into(), name: (*name).into(), seed, tasks, sessions, deeds, segment_bytes }
     }
 }
 
-/// Options of the rig: a small ballast and cache, so that images stay small.
+/// Options of the rig: a small ballast and cache, so that images stay small, and short segments, so that the tree works.
 pub(crate) fn options() -> SledOptions {
-    SledOptions::default().ballast_bytes(4096).cache_bytes(8 * 1024 * 1024)
+    SledOptions::default().ballast_bytes(4096).cache_bytes(8 * 1024 * 1024).segment_bytes(SEGMENT_BYTES)
 }
 
 /// Does the job in this process.
@@ -87,6 +92,10 @@ async fn session(job: &Job, store: Arc<SledStore>, tasks: Vec<Working>, notes: &
         let (store, notes, deeds, folder) = (store.clone(), notes.clone(), job.deeds, job.root.join("data/kept"));
         running.push(tokio::spawn(async move {
             task.settle(&store, &notes).await;
+            // A store that stopped at once, as one does that hands over to a tree without room, told nothing: the next one is asked.
+            if task.in_doubt == InDoubt::Yes {
+                return task;
+            }
             for _ in 0..deeds {
                 task.before = task.task.clone();
                 let deed = task.task.next();
@@ -136,9 +145,9 @@ impl Working {
         if self.in_doubt == InDoubt::No {
             return;
         }
-        self.in_doubt = InDoubt::No;
         let prefix = format!("{}/", self.task.name);
         let Ok(found) = store.logs(&prefix, None, NonZeroU32::MAX).await else { return };
+        self.in_doubt = InDoubt::No;
         let found: Vec<_> = found.into_iter().map(|head| (head.log, head.first.0, head.chain)).collect();
         let is = |task: &Task| task.state.logs.iter().map(|(log, state)| (log.clone(), state.first, state.chain)).eq(found.iter().cloned());
         if is(&self.before) {
@@ -155,7 +164,7 @@ impl Working {
 fn open(job: &Job, notes: &Mutex<File>) -> Option<SledStore> {
     for _ in 0..3 {
         note(notes, "opening");
-        match SledStore::open(&job.root.join("data"), &options()) {
+        match SledStore::open(&job.root.join("data"), &options().segment_bytes(job.segment_bytes)) {
             Ok(store) => {
                 note(notes, "opened");
                 return Some(store);
