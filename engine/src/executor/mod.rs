@@ -302,7 +302,10 @@ impl Executor {
         // as the plan has, so that people get their turn.
         tokio::select! {
             biased;
-            Some(ended) = self.tasks.join_next_with_id() => self.ended(ended).await,
+            Some(ended) = self.tasks.join_next_with_id() => {
+                self.ended(ended).await?;
+                self.take_answers_of_the_same_time().await
+            }
             Some(listed) = self.listing.join_next() => self.listed(listed),
             Some(measured) = self.measuring.join_next_with_id() => self.measured(measured).await,
             Some(request) = self.requests.recv() => self.asked(request),
@@ -319,6 +322,22 @@ impl Executor {
             }
             () = self.standing.over() => Err(ExecutorError::LeaseLost(self.run.id.clone())),
         }
+    }
+
+    /// Answers that are there already, or come as soon as others have had their turn, share a commit: hundreds of steps side by side
+    /// would otherwise wait for the disk one behind the other. What follows from each is decided before the next is looked at.
+    async fn take_answers_of_the_same_time(&mut self) -> Result<(), ExecutorError> {
+        let mut came = true;
+        while came && !self.tasks.is_empty() {
+            tokio::task::yield_now().await;
+            came = false;
+            while let Some(ended) = self.tasks.try_join_next_with_id() {
+                came = true;
+                self.settle()?;
+                self.ended(ended).await?;
+            }
+        }
+        Ok(())
     }
 
     fn asked(&mut self, request: Request) -> Result<(), ExecutorError> {
