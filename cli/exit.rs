@@ -70,6 +70,11 @@ impl Trouble {
         self
     }
 
+    /// What happened, for a message about something larger.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
     /// Tells the person and gives the exit code.
     pub(crate) fn tell(self) -> ExitCode {
         if !self.what.is_empty() {

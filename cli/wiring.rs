@@ -3,7 +3,7 @@
 use std::fs::FileType;
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lifeboat_engine::checkpoint::key::SigningKey;
@@ -18,7 +18,7 @@ use lifeboat_engine::secret::{LocalSecrets, Secrets};
 use lifeboat_runbooks::diagnostic::{Diagnostic, Severity, Source};
 use lifeboat_runbooks::plan::Plan;
 use lifeboat_runbooks::render as diagnostics;
-use lifeboat_runbooks::{PlanRequest, Runbook, plan as planning};
+use lifeboat_runbooks::{Library, PlanRequest, Runbook, plan as planning};
 use lifeboat_store::{OwnerId, SledOptions, SledStore, Store, StoreError};
 use rustix::fs::OFlags;
 
@@ -71,6 +71,28 @@ fn special(kind: FileType) -> &'static str {
     }
 }
 
+/// The folder of a runbook: its child runs are read from there and from below, and from nowhere else.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    /// That in which a file stands.
+    pub(crate) fn of(file: &Path) -> Self {
+        Self(file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned())
+    }
+}
+
+impl Library for Folder {
+    fn open(&self, path: &str) -> Result<Source, String> {
+        let whole = if self.0 == Path::new(".") { PathBuf::from(path) } else { self.0.join(path) };
+        let real = |path: &Path| path.canonicalize().map_err(|error| error.to_string());
+        // A link may lead anywhere.
+        if !real(&whole)?.starts_with(real(&self.0)?) {
+            return Err("it is a link that leads out of the folder of the runbook that is run".to_owned());
+        }
+        source(&whole).map_err(|trouble| trouble.what().to_owned())
+    }
+}
+
 /// Whether to colour what goes to standard error.
 pub(crate) fn colour(global: &Global) -> diagnostics::Colour {
     colour_of(global, &std::io::stderr())
@@ -115,7 +137,7 @@ pub(crate) fn inventory(global: &Global, registry: &Registry) -> Result<Inventor
 /// A runbook, parsed. Problems are shown.
 pub(crate) fn runbook(global: &Global, path: &Path) -> Result<(Source, Runbook), Trouble> {
     let source = source(path)?;
-    let (runbook, problems) = lifeboat_runbooks::parse(&source);
+    let (runbook, problems) = lifeboat_runbooks::load(&source, &Folder::of(path));
     match runbook {
         Some(runbook) if problems.iter().all(|problem| problem.severity != Severity::Error) => Ok((source, runbook)),
         Some(runbook) => {

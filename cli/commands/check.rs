@@ -15,11 +15,11 @@ pub(crate) fn run(global: &Global, args: &CheckArgs) -> Result<Exit, Trouble> {
     let mut documents: Vec<Value> = Vec::new();
     for file in &args.files {
         let source = wiring::source(file)?;
-        let (runbook, mut problems) = lifeboat_runbooks::parse(&source);
+        let (runbook, mut problems) = lifeboat_runbooks::load(&source, &wiring::Folder::of(file));
         if let Some(runbook) = &runbook {
             problems.extend(lifeboat_runbooks::check(runbook, &registry, inventory.as_ref().map(|inventory| inventory as _)));
         }
-        problems.sort_by_key(|problem| problem.span.start);
+        problems.sort_by(|a, b| (a.file(), a.span.start).cmp(&(b.file(), b.span.start)));
         let bad = problems.iter().filter(|problem| is_error(problem)).count();
         errors += bad;
         match args.format {

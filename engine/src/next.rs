@@ -223,7 +223,8 @@ fn steps(run: &Run, part: &Part, now: Timestamp, busy: &BTreeSet<StepId>, next: 
             | StepState::UndoInDoubt => {}
         }
     }
-    for step in at(run, &part.ready) {
+    let mut room = run.index().room(&run.plan, busy);
+    for (place, step) in part.ready.iter().filter_map(|place| Some((*place, run.plan.at(*place)?))) {
         if busy.contains(&step.id) {
             going = true;
         } else if run.brake(step).is_some() {
@@ -231,6 +232,8 @@ fn steps(run: &Run, part: &Part, now: Timestamp, busy: &BTreeSet<StepId>, next: 
             if run.paused.is_some() {
                 break;
             }
+        } else if !room.takes(place) {
+            // Other items of its list are under way, or with a person, who is named then.
         } else if free > 0 {
             free -= 1;
             next.actions.push(Action::Begin { step: step.id.clone() });

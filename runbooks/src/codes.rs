@@ -104,8 +104,14 @@ codes! {
     BAD_MODE = "LB051";
     /// An input is missing, unknown or of the wrong type.
     BAD_INPUT = "LB052";
-    /// A part of the language that this version does not run.
-    NOT_IN_THIS_VERSION = "LB060";
+    /// The runbook of a child run cannot be had.
+    NO_CHILD = "LB053";
+    /// A runbook that runs itself, through its children or at once.
+    CHILD_CIRCLE = "LB054";
+    /// A key that means nothing on a step of this kind.
+    NOT_HERE = "LB055";
+    /// A list that is only known in the run, where it must be known before.
+    LIST_IN_RUN = "LB056";
     /// A promotion without a fence before it.
     NO_FENCE = "LB061";
     /// Source and target are the same.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 /// A text and the name people know it by.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// The path as the person gave it.
     pub name: Arc<str>,
@@ -43,19 +43,33 @@ pub struct Diagnostic {
     pub span: Span,
     /// What to do now.
     pub help: Option<String>,
+    /// The text that it is about, where that is not the one that was asked about: the file of a child run.
+    pub source: Option<Source>,
 }
 
 impl Diagnostic {
     pub(crate) fn error(code: &'static str, span: Span, message: impl Into<String>) -> Self {
-        Self { code, severity: Severity::Error, message: message.into(), span, help: None }
+        Self { code, severity: Severity::Error, message: message.into(), span, help: None, source: None }
     }
 
     pub(crate) fn warning(code: &'static str, span: Span, message: impl Into<String>) -> Self {
-        Self { code, severity: Severity::Warning, message: message.into(), span, help: None }
+        Self { code, severity: Severity::Warning, message: message.into(), span, help: None, source: None }
     }
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// The name of the file that it is about, where that is not the one that was asked about; problems are sorted by it.
+    #[must_use]
+    pub fn file(&self) -> Option<&str> {
+        self.source.as_ref().map(|source| &*source.name)
+    }
+
+    /// The same problem in a file of its own, unless it has one already.
+    pub(crate) fn inside(mut self, source: &Source) -> Self {
+        self.source.get_or_insert_with(|| source.clone());
         self
     }
 

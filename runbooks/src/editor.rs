@@ -5,6 +5,8 @@ use serde_json::{Map, Value, json};
 
 use crate::catalog::{Catalog, FORM_KEY};
 use crate::names::STEP_ID_BYTES_MAX;
+use crate::plan::RUNBOOK;
+use crate::runbook::FOR_EACH_MAX;
 
 /// JSON Schema (draft 2020-12) of a runbook file: `with` follows `type`.
 #[must_use]
@@ -24,16 +26,31 @@ pub fn schema(catalog: &dyn Catalog) -> Value {
         }
         rules.push(json!({ "if": { "properties": { "type": { "const": step_type.name } }, "required": ["type"] }, "then": then }));
     }
+    names.push(json!({ "const": RUNBOOK, "description": "Runs another runbook as a child: its steps become steps of this run." }));
+    definitions.insert(with_name(RUNBOOK), child());
+    rules.push(json!({
+        "if": { "properties": { "type": { "const": RUNBOOK } }, "required": ["type"] },
+        "then": { "properties": { "with": { "$ref": format!("#/$defs/{}", with_name(RUNBOOK)) } }, "required": ["with"] },
+    }));
     let step = &mut schema["$defs"]["step"];
     step["properties"]["type"] = json!({ "description": "What the step does.", "oneOf": names });
     step["allOf"] = Value::Array(rules);
-    if let Some(properties) = step["properties"].as_object_mut() {
-        properties.remove("for_each");
-    }
     if let Some(all) = schema["$defs"].as_object_mut() {
         all.extend(definitions);
     }
     schema
+}
+
+/// `with` of a step that runs a child. Its inputs are checked against the child's own.
+fn child() -> Value {
+    json!({
+        "type": "object", "additionalProperties": false, "required": ["runbook"],
+        "properties": {
+            "runbook": { "type": "string", "description": "The runbook: a file beside this one by its name without `.yaml`, or a path from this file's folder." },
+            "inputs": { "type": "object", "description": "Its inputs, by name. Values may hold ${{ }} of this runbook." },
+            "mode": { "type": "string", "description": "Its mode. Left out: the mode of this run, or the child's only one. A drill drills its children." },
+        },
+    })
 }
 
 fn with_name(step_type: &str) -> String {
@@ -174,6 +191,10 @@ pub(crate) fn structure() -> Value {
             },
             "on_failure": on_failure(),
             "deadline": period("Longest time of the whole run."),
+            "outputs": {
+                "type": "object", "maxProperties": 200, "description": "What a runbook that runs this one as a child can read: values with ${{ }} over steps, inputs and mode.",
+                "additionalProperties": { "description": "A value, usually ${{ steps.x.outputs.y }}." },
+            },
             "steps": { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/step" }, "description": "What is done. Steps that need nothing of each other run side by side." },
             "finally": { "type": "array", "items": { "$ref": "#/$defs/step" }, "description": "Steps that run once when the run is about to end, however it ends." },
         },
@@ -213,7 +234,24 @@ fn step(period: &dyn Fn(&str) -> Value) -> Value {
             "undo": { "enum": ["default", "never"], "description": "What unwinding does: the step type's own undo, or nothing." },
             "on_failure": on_failure(),
             "point_of_no_return": { "type": "boolean", "description": "Once this step has begun, undo and abort become hold." },
-            "for_each": { "description": "Reserved." },
+            "for_each": {
+                "description": "The step is done for every item of a list: `item` and `index` are known in its `with`, `if` and `assert`, and its outputs are the list of theirs.",
+                "oneOf": [
+                    { "type": "array", "description": "The items. They may hold ${{ }} over inputs and mode." },
+                    { "type": "string", "description": "An expression for the list, over inputs and mode." },
+                    {
+                        "type": "object", "additionalProperties": false, "required": ["list"],
+                        "properties": {
+                            "list": {
+                                "oneOf": [{ "type": "array" }, { "type": "string" }],
+                                "description": "The items, or an expression for them. One that reads steps needs `max`.",
+                            },
+                            "max": { "type": "integer", "minimum": 1, "maximum": FOR_EACH_MAX, "description": "Most items: a longer list holds the run." },
+                            "concurrency": { "type": "integer", "minimum": 1, "maximum": FOR_EACH_MAX, "description": "Most items under way at once. With 1 they go in order, each after the one before. Left out: all at once." },
+                        },
+                    },
+                ],
+            },
         },
     })
 }

@@ -66,9 +66,9 @@ impl<'a> Graph<'a> {
     }
 
     /// Help for the name of a step that does not exist.
-    pub(crate) fn instead(&self, wrong: &str, reader: usize) -> Option<String> {
+    pub(crate) fn instead(&self, wrong: &str, reader: Option<usize>) -> Option<String> {
         self.suggestions.set(self.suggestions.get().checked_sub(1)?);
-        let reader = self.steps[reader].name.value.as_str();
+        let reader = reader.map_or("", |reader| self.steps[reader].name.value.as_str());
         let known: Vec<&str> =
             self.steps.iter().map(|step| step.name.value.as_str()).filter(|name| !name.is_empty() && *name != reader).collect();
         crate::work::spend(known.len());
@@ -83,6 +83,12 @@ impl<'a> Graph<'a> {
     /// Whether `before` has always ended when `step` starts.
     pub(crate) fn is_before(&self, before: usize, step: usize) -> bool {
         self.ancestors.get(step).and_then(|bits| bits.get(before / 64)).is_some_and(|word| word & (1 << (before % 64)) != 0)
+    }
+
+    /// The steps of the main part that no other one needs: where they have ended, all have.
+    pub(crate) fn last(&self) -> impl Iterator<Item = &'a Step> {
+        let is_last = |index: &usize| self.needs.neighbors_directed(NodeIndex::new(*index), Direction::Outgoing).next().is_none();
+        (0..self.main).filter(is_last).map(|index| self.steps[index])
     }
 
     fn connect(&mut self, index: usize, problems: &mut Vec<Diagnostic>) {
@@ -101,7 +107,7 @@ impl<'a> Graph<'a> {
             }
             let Some(before) = self.find(name) else {
                 let problem = Diagnostic::error(codes::UNKNOWN_STEP, need.span, format!("there is no step `{name}`"));
-                problems.push(problem.maybe_help(self.instead(name, index)));
+                problems.push(problem.maybe_help(self.instead(name, Some(index))));
                 continue;
             };
             match (index < self.main, before < self.main) {

@@ -1,6 +1,7 @@
 //! The runbook language: text in, checked plan out. No I/O, no clock, no async; every problem is reported with its place.
 
 pub mod catalog;
+mod children;
 pub mod codes;
 pub mod diagnostic;
 mod digest;
@@ -23,6 +24,7 @@ mod work;
 mod yaml;
 
 pub use catalog::{Catalog, Examined, ResourceInfo, Resources, StepTypeInfo, Touch};
+pub use children::{Library, load};
 pub use diagnostic::{Diagnostic, Severity, Source, Span};
 pub use document::{Document, read_document};
 pub use duration::Period;

@@ -12,12 +12,12 @@ use crate::names::{StepId, is_step_name};
 use crate::plan::{Objectives, OnFailure, Retry, Return, UndoRule};
 use crate::render::line_of;
 use crate::runbook::{
-    DRILL, Input, InputType, MODE_DEFAULT, RETRY_DEFAULT, Runbook, STEPS_MAX, Spanned, Step, TIMEOUT_DEFAULT_MS, Trigger, TriggerKind,
-    With, Written,
+    DRILL, ForEach, Input, InputType, MODE_DEFAULT, Output, RETRY_DEFAULT, Runbook, STEPS_MAX, Spanned, Step, TIMEOUT_DEFAULT_MS, Trigger,
+    TriggerKind, With, Written,
 };
 use crate::shape::literal::{Checker, Place, Templates};
 use crate::shape::{self, Kind, Shape, TextRules};
-use crate::yaml::{self, Content, Node};
+use crate::yaml::{self, Content, Entry, Node};
 use crate::{editor, suggest};
 
 // What is beyond the limits of the file's schema was reported, and is not looked at.
@@ -25,6 +25,10 @@ const MODES_MAX: usize = 20;
 const TRIGGERS_MAX: usize = 100;
 const VALUES_MAX: usize = 1000;
 const NEEDS_MAX: usize = 1000;
+const OUTPUTS_MAX: usize = 200;
+
+/// Keys that say something of attempts, and so nothing of a child run: its own steps make them.
+pub(crate) const KEYS_OF_ATTEMPTS: [&str; 4] = ["timeout", "retry", "undo", "point_of_no_return"];
 
 /// Most inputs of a runbook: people type them.
 const INPUTS_MAX: usize = 200;
@@ -63,7 +67,7 @@ pub fn parse(source: &Source) -> (Option<Runbook>, Vec<Diagnostic>) {
 
 /// In the order of the file, each once, and not endlessly many.
 pub(crate) fn tidy(problems: &mut Vec<Diagnostic>) {
-    problems.sort_by(|a, b| (a.span, a.code, &a.message).cmp(&(b.span, b.code, &b.message)));
+    problems.sort_by(|a, b| (a.file(), a.span, a.code, &a.message).cmp(&(b.file(), b.span, b.code, &b.message)));
     problems.dedup();
     if problems.len() > PROBLEMS_MAX {
         let more = problems.len() - PROBLEMS_MAX;
@@ -119,16 +123,34 @@ impl Reader<'_> {
             objectives: Objectives { rto_ms: objective("rto"), rpo_ms: objective("rpo") },
             inputs: self.inputs(root.get("inputs")),
             triggers: self.triggers(root.get("triggers"), &modes),
-            on_failure: on_failure(root.get("on_failure")).unwrap_or_default(),
+            on_failure: on_failure(root.get("on_failure")),
             deadline_ms: period_ms(root.get("deadline")),
             steps: root.get("steps").map(Node::items).unwrap_or_default().iter().map(|node| self.step(node)).collect(),
             finally: root.get("finally").map(Node::items).unwrap_or_default().iter().map(|node| self.step(node)).collect(),
+            outputs: root
+                .get("outputs")
+                .map(Node::entries)
+                .unwrap_or_default()
+                .iter()
+                .take(OUTPUTS_MAX)
+                .map(|entry| self.output(entry))
+                .collect(),
             name,
             modes,
+            children: None,
+            height: 0,
             problems: Vec::new(),
         };
         self.unique_ids(&runbook);
         Some(runbook)
+    }
+
+    fn output(&mut self, entry: &Entry) -> Output {
+        let name = Spanned { value: entry.key.clone(), span: entry.key_span };
+        if let Some(why) = name_problem(&name.value, "an output") {
+            self.report(codes::BAD_NAME, name.span, why, "use a lower-case letter, then letters, digits and _");
+        }
+        Output { name, node: entry.value.clone() }
     }
 
     fn modes(&mut self, root: &Node) -> Vec<Spanned<String>> {
@@ -291,9 +313,6 @@ impl Reader<'_> {
             };
             self.report(codes::BAD_NAME, name.span, why, &help);
         }
-        if let Some(entry) = node.entry("for_each") {
-            self.report(codes::NOT_IN_THIS_VERSION, entry.key_span, "`for_each` is not in this version", "write the steps out");
-        }
         let line = self.line(head.start);
         Step {
             id,
@@ -325,6 +344,8 @@ impl Reader<'_> {
                 None => Vec::new(),
             },
             with: node.entry("with").map(|entry| With { key_span: entry.key_span, node: entry.value.clone() }),
+            for_each: node.entry("for_each").map(for_each),
+            keys: KEYS_OF_ATTEMPTS.iter().filter_map(|key| node.entry(key).map(|entry| (*key, entry.key_span))).collect(),
             name,
         }
     }
@@ -381,6 +402,17 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// `for_each` in its short form, a list, or its long one.
+fn for_each(entry: &Entry) -> ForEach {
+    let long = matches!(entry.value.content, Content::Map(_));
+    let whole = |key: &str| {
+        let node = entry.value.get(key).filter(|_| long)?;
+        node.scalar().and_then(|scalar| scalar.value.as_u64()).and_then(|whole| u32::try_from(whole).ok()).filter(|whole| *whole > 0)
+    };
+    let list = if long { entry.value.get("list") } else { Some(&entry.value) };
+    ForEach { key_span: entry.key_span, list: list.cloned(), max: whole("max"), concurrency: whole("concurrency") }
 }
 
 /// Shape of an input's values.

@@ -1,5 +1,8 @@
 //! Diagnostics as text for people (file:line:column, the line underlined, help) and as JSON for editors. What is wrong is decided elsewhere.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde_json::{Value, json};
 
@@ -24,10 +27,11 @@ pub fn text(source: &Source, diagnostics: &[Diagnostic], colour: Colour) -> Stri
         Colour::Plain => Renderer::plain(),
         Colour::Ansi => Renderer::styled(),
     };
-    let lines = Lines::of(&source.text);
+    let mut known = Known::default();
     let mut out = String::new();
     for diagnostic in diagnostics {
-        out.push_str(&one(source, &lines, diagnostic, &renderer));
+        let (source, lines) = known.of(source, diagnostic);
+        out.push_str(&one(source, lines, diagnostic, &renderer));
         out.push_str("\n\n");
     }
     if let Some(summary) = summary(diagnostics) {
@@ -39,8 +43,9 @@ pub fn text(source: &Source, diagnostics: &[Diagnostic], colour: Colour) -> Stri
 /// `[{code, severity, message, file, line, column, end_line, end_column, help}]`; lines and columns count from 1, columns in characters.
 #[must_use]
 pub fn json(source: &Source, diagnostics: &[Diagnostic]) -> Value {
-    let lines = Lines::of(&source.text);
+    let mut known = Known::default();
     let one = |diagnostic: &Diagnostic| {
+        let (source, lines) = known.of(source, diagnostic);
         let (line, column) = lines.position(&source.text, diagnostic.span.start);
         let (end_line, end_column) = lines.position(&source.text, diagnostic.span.end);
         json!({
@@ -99,6 +104,17 @@ fn printable(text: &str) -> String {
         if letter.is_control() && letter != '\n' { out.extend(letter.escape_unicode()) } else { out.push(letter) }
     }
     out
+}
+
+/// The lines of each file that problems are about.
+#[derive(Default)]
+struct Known(HashMap<Arc<str>, Lines>);
+
+impl Known {
+    fn of<'s>(&mut self, asked: &'s Source, diagnostic: &'s Diagnostic) -> (&'s Source, &Lines) {
+        let source = diagnostic.source.as_ref().unwrap_or(asked);
+        (source, self.0.entry(Arc::clone(&source.name)).or_insert_with(|| Lines::of(&source.text)))
+    }
 }
 
 /// Where lines begin.

@@ -1,10 +1,13 @@
 //! A runbook as its author wrote it: names, inputs, triggers and steps, each with its place. What is bound to an inventory is in `plan`.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::names::StepId;
-use crate::plan::{Objectives, OnFailure, Retry, Return, UndoRule};
+use crate::plan::{Objectives, OnFailure, RUNBOOK, Retry, Return, UndoRule};
 use crate::yaml::Node;
 
 /// The mode in which production is not touched; every runbook may have it, and none can redefine it.
@@ -52,14 +55,20 @@ pub struct Runbook {
     pub inputs: Vec<Input>,
     /// What may start it.
     pub triggers: Vec<Trigger>,
-    /// What happens when a step fails.
-    pub on_failure: OnFailure,
+    /// What happens when a step fails, where that is written: otherwise a person decides, or the runbook that runs it as a child.
+    pub on_failure: Option<OnFailure>,
     /// Longest time of the whole run, in milliseconds.
     pub deadline_ms: Option<u64>,
     /// The main part, in the order of the file.
     pub steps: Vec<Step>,
     /// What runs once when the run is about to end.
     pub finally: Vec<Step>,
+    /// What a runbook that runs it as a child can read.
+    pub outputs: Vec<Output>,
+    /// The runbooks that its steps run as children, by the text that names them there; none where only [`crate::parse()`] read it.
+    pub(crate) children: Option<BTreeMap<String, Arc<Runbook>>>,
+    /// How many levels of children are below it.
+    pub(crate) height: usize,
     /// What reading found wrong; a plan is never made of such a runbook.
     pub(crate) problems: Vec<Diagnostic>,
 }
@@ -77,6 +86,14 @@ pub struct Input {
     pub one_of: Option<Vec<Value>>,
     /// What it is for.
     pub description: Option<String>,
+}
+
+/// A value that a runbook gives to the one that runs it as a child.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Its name.
+    pub name: Spanned<String>,
+    pub(crate) node: Node,
 }
 
 /// Types of inputs.
@@ -161,6 +178,37 @@ pub struct Step {
     pub(crate) condition: Option<Written>,
     pub(crate) asserts: Vec<Written>,
     pub(crate) with: Option<With>,
+    pub(crate) for_each: Option<ForEach>,
+    /// Those of the keys about attempts that are written.
+    pub(crate) keys: Vec<(&'static str, Span)>,
+}
+
+/// A step that is done for every item of a list.
+#[derive(Clone, Debug)]
+pub(crate) struct ForEach {
+    pub key_span: Span,
+    /// The list, or an expression for one; `None` where the long form has none, which was reported.
+    pub list: Option<Node>,
+    /// Most items.
+    pub max: Option<u32>,
+    /// Most items under way at once.
+    pub concurrency: Option<u32>,
+}
+
+/// Most items of a list that only the run knows: so many steps are planned, used or not.
+pub const FOR_EACH_MAX: u32 = 1000;
+
+impl Step {
+    /// Where a key about attempts is written.
+    pub(crate) fn key(&self, name: &str) -> Option<Span> {
+        self.keys.iter().find(|(key, _)| *key == name).map(|(_, span)| *span)
+    }
+
+    /// The text that names the runbook which it runs as a child, and its place.
+    pub(crate) fn child(&self) -> Option<(&str, Span)> {
+        let node = self.with.as_ref().filter(|_| self.step_type.value == RUNBOOK)?.node.get("runbook")?;
+        node.text().map(|text| (text, node.span))
+    }
 }
 
 /// A bare expression in the file.
@@ -181,6 +229,11 @@ impl Runbook {
     /// Steps of the main part and of `finally`.
     pub fn all_steps(&self) -> impl Iterator<Item = &Step> {
         self.steps.iter().chain(&self.finally)
+    }
+
+    /// The runbook that this text names in a step that runs a child.
+    pub(crate) fn child(&self, text: &str) -> Option<&Arc<Runbook>> {
+        self.children.as_ref()?.get(text)
     }
 
     /// Whether it has this mode. Every runbook can be drilled.

@@ -23,6 +23,7 @@ pub fn read(source: &Source, folder: &Path, kinds: &[ResourceKind]) -> (Option<I
                 message: bad.message,
                 span: document.span(&bad.pointer),
                 help: None,
+                source: None,
             }));
             (None, diagnostics)
         }

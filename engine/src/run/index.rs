@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::limits::{Limits, Room, Stage};
 use super::{StepRun, StepState, effect_of};
-use lifeboat_runbooks::names::Effect;
+use lifeboat_runbooks::names::{Effect, StepId};
 use lifeboat_runbooks::plan::{Plan, PlanStep, UndoRule};
 
 /// What other steps make of one that they need.
@@ -67,6 +68,8 @@ pub struct Index {
     unmet: Vec<u32>,
     /// For each place, how many of its needs are lost.
     lost: Vec<u32>,
+    /// Boxed, because a run is moved about and most have none.
+    limits: Box<Limits>,
     /// The main part.
     pub main: Part,
     /// The `finally` part.
@@ -100,7 +103,15 @@ impl Index {
         }
         let undone_by_unwinding = plan.all_steps().map(is_undone_by_unwinding).collect();
         let shape = Arc::new(Shape { main: plan.steps.len(), dependents, undone_by_unwinding });
-        let mut index = Self { shape, stands: vec![Stand::Open; count], unmet, lost, main: Part::default(), last: Part::default() };
+        let mut index = Self {
+            shape,
+            stands: vec![Stand::Open; count],
+            unmet,
+            lost,
+            limits: Box::new(Limits::new(plan)),
+            main: Part::default(),
+            last: Part::default(),
+        };
         let fresh = StepRun::default();
         for place in 0..count {
             index.sort(place, &fresh);
@@ -112,6 +123,14 @@ impl Index {
     pub(super) fn update(&mut self, place: usize, record: &StepRun) {
         self.sort(place, record);
         let (was, is) = (self.stands[place], Stand::of(record));
+        self.limits.update(
+            place,
+            match is {
+                Stand::Open if record.state == StepState::Waiting => Stage::Waiting,
+                Stand::Open => Stage::Open,
+                Stand::Met | Stand::Lost => Stage::Settled,
+            },
+        );
         if was == is {
             return;
         }
@@ -125,6 +144,11 @@ impl Index {
                 self.sort_waiting(dependent);
             }
         }
+    }
+
+    /// The room for items of limited lists, while these steps are looked at before they begin.
+    pub(crate) fn room(&self, plan: &Plan, busy: &BTreeSet<StepId>) -> Room<'_> {
+        self.limits.room(busy.iter().filter_map(|step| plan.place(step)))
     }
 
     fn part(&mut self, place: usize) -> &mut Part {
@@ -179,7 +203,7 @@ impl Index {
 }
 
 /// The needed step that is lost, for one that is in [`Part::lost`].
-pub(crate) fn lost_need<'plan>(run: &super::Run, step: &'plan PlanStep) -> Option<&'plan lifeboat_runbooks::names::StepId> {
+pub(crate) fn lost_need<'plan>(run: &super::Run, step: &'plan PlanStep) -> Option<&'plan StepId> {
     step.needs.iter().find(|need| run.steps.get(*need).is_none_or(|record| Stand::of(record) == Stand::Lost))
 }
 

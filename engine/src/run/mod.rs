@@ -4,6 +4,7 @@
 mod apply;
 mod brake;
 pub mod index;
+mod limits;
 pub mod tables;
 
 use std::collections::BTreeMap;

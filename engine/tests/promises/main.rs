@@ -16,6 +16,7 @@ mod golden;
 mod growth;
 mod journal;
 mod locks;
+mod nested;
 mod order;
 mod people;
 mod proofs;

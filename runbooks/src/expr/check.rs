@@ -33,6 +33,8 @@ pub(crate) enum Seen {
     NotBefore,
     /// The step whose expression this is.
     Itself,
+    /// It ends too late; with why.
+    NotYet(&'static str),
     /// There is none; with what to do.
     Unknown(Option<String>),
     /// Its name was refused already.
@@ -45,6 +47,10 @@ pub(crate) trait World {
     fn mode(&self) -> Ty;
     /// Type of `inputs`.
     fn inputs(&self) -> Ty;
+    /// Type of `item`, where there is one.
+    fn item(&self) -> Option<Ty> {
+        None
+    }
     /// A step by name.
     fn step(&self, name: &str) -> Seen;
 }
@@ -102,7 +108,12 @@ impl Checker<'_> {
 
     /// Whether nothing has this name.
     pub(super) fn is_unknown(&self, name: &str) -> bool {
-        !matches!(name, "mode" | "inputs" | "steps") && !self.variables.iter().any(|(variable, _)| variable == name)
+        let known = match name {
+            "mode" | "inputs" | "steps" => true,
+            "item" | "index" => self.world.item().is_some(),
+            _ => false,
+        };
+        !known && !self.variables.iter().any(|(variable, _)| variable == name)
     }
 
     fn name(&mut self, expr: &IdedExpr, name: &str) -> Ty {
@@ -113,6 +124,14 @@ impl Checker<'_> {
             "mode" => self.world.mode(),
             "inputs" => self.world.inputs(),
             "steps" => Ty::Steps,
+            "item" | "index" => match self.world.item() {
+                Some(item) if name == "item" => item,
+                Some(_) => Ty::Int,
+                None => {
+                    let help = "it is known in `if`, `with` and `assert` of a step with `for_each`".to_owned();
+                    self.report(codes::UNKNOWN_NAME, expr, format!("there is no `{name}` here"), Some(help))
+                }
+            },
             _ => {
                 let help = match self.world.inputs() {
                     Ty::Object(inputs) if inputs.fields.contains_key(name) => Some(format!("write inputs.{name}")),
@@ -232,6 +251,10 @@ impl Checker<'_> {
                     format!("nothing says that the step `{name}` has ended when this is read"),
                     Some(help),
                 )
+            }
+            Seen::NotYet(why) => {
+                let message = format!("the step `{name}` has not ended when this is read");
+                self.report(codes::NOT_AN_ANCESTOR, expr, message, Some(why.to_owned()))
             }
             Seen::Itself => {
                 let help = Some("only `assert` may read the step's own outputs".to_owned());

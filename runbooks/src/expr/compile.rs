@@ -27,7 +27,7 @@ pub struct Reads {
     pub steps: Named,
     /// Inputs.
     pub inputs: Named,
-    /// `item`, `index` or `outputs`, by name. Variables of the same name are counted too.
+    /// `mode`, `item`, `index` or `outputs`, by name. Variables of the same name are counted too.
     pub bare: BTreeSet<&'static str>,
 }
 
@@ -238,6 +238,7 @@ fn walk(root: &IdedExpr, reads: &mut Reads) -> Result<(), (u64, String)> {
             }
             Expr::Literal(_) => {}
             Expr::Ident(name) => match name.as_str() {
+                "mode" => _ = reads.bare.insert("mode"),
                 "item" => _ = reads.bare.insert("item"),
                 "index" => _ = reads.bare.insert("index"),
                 "outputs" => _ = reads.bare.insert("outputs"),

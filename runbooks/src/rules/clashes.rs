@@ -10,9 +10,11 @@ use super::resources::variant_of;
 use crate::catalog::Touch;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
+use crate::expr::{Reads, reads_in};
 use crate::graph::Graph;
 use crate::names::Effect;
 use crate::parse::PROBLEMS_MAX;
+use crate::plan::RUNBOOK;
 use crate::runbook::Step;
 use crate::shape::{Kind, Shape, sample};
 
@@ -22,8 +24,30 @@ pub(crate) type Grips = Vec<(usize, Vec<Touch>)>;
 pub(super) fn check(checked: &Checked<'_>, problems: &mut Vec<Diagnostic>) {
     let mut stand_ins = StandIns::default();
     let grips = checked.graph.order.iter().map(|index| (*index, stand_ins.touches(checked, checked.graph.steps[*index])));
-    unordered(checked.graph, &grips.collect(), problems);
+    let grips: Grips = grips.collect();
+    unordered(&checked.graph, &grips, problems);
+    for (index, touches) in &grips {
+        items(checked.graph.steps[*index], touches, problems);
+    }
 }
+
+/// Items of one `for_each` that all change the same resource.
+fn items(step: &Step, touches: &[Touch], problems: &mut Vec<Diagnostic>) {
+    let Some(each) = step.for_each.as_ref().filter(|each| each.concurrency != Some(1)) else { return };
+    let several = each.list.as_ref().is_none_or(|list| list.items().len() != 1);
+    let by_item = |resource: &str| {
+        let mut reads = Reads::default();
+        reads_in(&Value::from(resource), &mut reads);
+        reads.bare.contains("item") || reads.bare.contains("index")
+    };
+    if let Some(touch) = touches.iter().find(|touch| several && acts(touch.effect) && !by_item(&touch.resource)) {
+        let message = format!("the items of `{}` may change `{}` at the same time", step.name.value, touch.resource);
+        problems.push(Diagnostic::error(codes::UNORDERED_CHANGES, each.key_span, message).help(ONE_BY_ONE));
+    }
+}
+
+/// What to do where items get in each other's way.
+pub(crate) const ONE_BY_ONE: &str = "let the items go one after the other: `for_each: { list: ..., concurrency: 1 }`";
 
 /// Reports steps that change the same resource and are not ordered. `grips` stand in the order of the graph.
 ///
@@ -47,7 +71,7 @@ pub(crate) fn unordered(graph: &Graph<'_>, grips: &Grips, problems: &mut Vec<Dia
 }
 
 /// Whether two of them must not overlap. What only protects (a backup) gives way by itself.
-fn acts(effect: Effect) -> bool {
+pub(crate) fn acts(effect: Effect) -> bool {
     match effect {
         Effect::Change | Effect::Destroy => true,
         Effect::Read | Effect::Protect => false,
@@ -71,7 +95,8 @@ struct StandIns {
 impl StandIns {
     /// What a step grips as far as the file tells; nothing where its parameters cannot be read, which is reported by itself.
     fn touches(&mut self, checked: &Checked<'_>, step: &Step) -> Vec<Touch> {
-        let Some(shapes) = checked.types.get(&step.step_type.value) else { return Vec::new() };
+        // What a child changes depends on its inputs: planning asks again with the names that it has then.
+        let Some(shapes) = checked.shapes(step).filter(|_| step.step_type.value != RUNBOOK) else { return Vec::new() };
         let written = step.with.as_ref().map_or_else(|| Value::Object(Map::new()), |with| with.node.to_value());
         // A step type may refuse a sample for its form alone.
         let read = ["sample", "2000-01-01T00:00:00Z", "/sample", "127.0.0.1", "https://sample.invalid/", "1"].iter().find_map(|form| {

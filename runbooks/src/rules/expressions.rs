@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::Checked;
+use super::{Checked, loops};
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::expr::check::{self, Finding, Seen, World};
@@ -27,15 +27,19 @@ const TEMPLATE_BYTES_MAX: usize = 64 * 1024;
 /// Most texts and expressions in one scalar.
 const TEMPLATE_PARTS_MAX: usize = 200;
 
-/// Where an expression stands in its step.
+/// Where an expression stands in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Site {
+    /// Read before the items of a `for_each` are known.
+    List,
     /// Read before the step starts.
     If,
     /// Read where the `if` is true.
     With,
     /// Read when the step is done.
     Assert,
+    /// Read when all steps of the main part are done, for whoever runs this runbook as a child.
+    Outputs,
 }
 
 /// Checks `if` and `assert` of a step.
@@ -43,7 +47,7 @@ pub(crate) fn check(checked: &Checked<'_>, step: usize, problems: &mut Vec<Diagn
     let written = checked.graph.steps[step];
     for (site, bare) in written.condition.iter().map(|bare| (Site::If, bare)).chain(written.asserts.iter().map(|bare| (Site::Assert, bare)))
     {
-        let Some(ty) = infer(checked, step, site, &bare.node, &bare.text, 0, problems) else { continue };
+        let Some(ty) = infer(checked, Some(step), site, &bare.node, &bare.text, 0, problems) else { continue };
         if !matches!(ty, Ty::Bool) && !ty.is_settled() {
             let key = if site == Site::If { "if" } else { "assert" };
             let message = format!("`{key}` must be true or false, and this is {}", ty.words());
@@ -53,60 +57,98 @@ pub(crate) fn check(checked: &Checked<'_>, step: usize, problems: &mut Vec<Diagn
     }
 }
 
-/// Checks a value of `with` that holds expressions.
-pub(crate) fn hole(checked: &Checked<'_>, step: usize, hole: &Hole<'_, '_>, problems: &mut Vec<Diagnostic>) {
-    let Some(scalar) = hole.node.scalar() else { return };
+/// Types a scalar that holds expressions. What cannot be read was reported.
+pub(crate) fn filled(checked: &Checked<'_>, step: Option<usize>, site: Site, node: &Node, problems: &mut Vec<Diagnostic>) -> Ty {
+    typed(checked, step, site, node, problems).map_or(Ty::Reported, |typed| typed.ty)
+}
+
+struct Typed {
+    ty: Ty,
+    /// Texts and expressions.
+    parts: usize,
+}
+
+fn typed(checked: &Checked<'_>, step: Option<usize>, site: Site, node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Typed> {
+    let scalar = node.scalar()?;
     let parts = match parts(&scalar.text) {
         Ok(parts) => parts,
         Err(problem) => {
-            let span = part_span(checked, hole.node, problem.at, problem.at + 3);
-            let cut = cut_by_comment(checked, hole.node);
+            let span = part_span(checked, node, problem.at, problem.at + 3);
+            let cut = cut_by_comment(checked, node);
             let help = if cut { "` #` begins a comment: quote the whole value" } else { "close it, or write $${{ for the text itself" };
             let code = if cut { codes::QUOTE_IT } else { codes::UNCLOSED };
             problems.push(Diagnostic::error(code, span, problem.why).help(help));
-            return;
+            return None;
         }
     };
     if scalar.text.len() > TEMPLATE_BYTES_MAX || parts.len() > TEMPLATE_PARTS_MAX {
         let message = format!("a value with expressions has at most {TEMPLATE_BYTES_MAX} bytes and {TEMPLATE_PARTS_MAX} parts");
-        problems.push(Diagnostic::error(codes::LIMIT, hole.node.span, message).help("split it"));
-        return;
+        problems.push(Diagnostic::error(codes::LIMIT, node.span, message).help("split it"));
+        return None;
     }
     let mut answer = None;
     for part in &parts {
         let Part::Expression { text, start } = part else { continue };
-        let Some(ty) = infer(checked, step, Site::With, hole.node, text, *start, problems) else { continue };
-        if hole.shape.resource.is_some() && reads_steps(checked, text) {
-            let message = "a resource cannot be chosen by a step's output: locks and the drill guard must know it before the run";
-            let span = part_span(checked, hole.node, *start, start + text.len());
-            problems.push(Diagnostic::error(codes::RESOURCE_FROM_OUTPUT, span, message).help("use an input, the mode, or write the name"));
-        }
+        let Some(ty) = infer(checked, step, site, node, text, *start, problems) else { continue };
         let lone = parts.len() == 1;
         if !lone {
-            joinable(checked, hole.node, &ty, *start, text, problems);
+            joinable(checked, node, &ty, *start, text, problems);
         }
-        answer = Some((ty, lone));
+        answer = Some(if lone { ty } else { Ty::Text(None) });
     }
     let ty = match answer {
-        Some((ty, true)) => ty,
-        Some((_, false)) => Ty::Text(None),
+        Some(ty) => ty,
         None if parts.iter().all(|part| matches!(part, Part::Text(_))) => Ty::word(&unescape(&scalar.text)),
-        None => return,
+        None => return None,
     };
+    Some(Typed { ty, parts: parts.len() })
+}
+
+/// Checks a value of `with` that holds expressions.
+pub(crate) fn hole(checked: &Checked<'_>, step: usize, hole: &Hole<'_, '_>, problems: &mut Vec<Diagnostic>) {
+    let Some(Typed { ty, parts }) = typed(checked, Some(step), Site::With, hole.node, problems) else { return };
+    if let Some(why) = hole.shape.early() {
+        early(checked, step, hole.node, &why, problems);
+    }
+    let text = hole.node.scalar().map_or("", |scalar| scalar.text.as_str());
     if matches!(ty, Ty::Any) && !matches!(hole.shape.kind, Kind::Any) {
         problems.push(undeclared(hole.node.span));
         return;
     }
-    let joined = matches!(ty, Ty::Text(None)) && parts.len() > 1;
+    let joined = matches!(ty, Ty::Text(None)) && parts > 1;
     if let Err((why, help)) = ty.fit(hole.shape) {
         let help = if joined && matches!(hole.shape.kind, Kind::Duration | Kind::Text(TextRules { one_of: Some(_), .. })) {
             Some("texts joined of parts cannot be checked: let one expression give the whole value".to_owned())
-        } else if scalar.text.ends_with('\n') && parts.len() > 1 {
+        } else if text.ends_with('\n') && parts > 1 {
             Some("the line break at its end makes it a text: write `>-` or quote it".to_owned())
         } else {
             help
         };
         problems.push(Diagnostic::error(codes::ANSWER_TYPE, hole.node.span, why).maybe_help(help));
+    }
+}
+
+/// A value that must be known before the run: it may read inputs and mode, and items of a list that is known before the run.
+fn early(checked: &Checked<'_>, step: usize, node: &Node, why: &Arc<str>, problems: &mut Vec<Diagnostic>) {
+    let Some(scalar) = node.scalar() else { return };
+    for part in parts(&scalar.text).iter().flatten() {
+        let Part::Expression { text, start } = part else { continue };
+        let Ok(compiled) = checked.compile(text) else { continue };
+        let span = part_span(checked, node, *start, start + text.len());
+        if !compiled.reads.steps.is_none() {
+            let message = format!("this cannot be a step's output: {why}");
+            problems.push(Diagnostic::error(codes::RESOURCE_FROM_OUTPUT, span, message).help("use an input, the mode, or write the value"));
+        } else if compiled.reads.bare.contains("item") && checked.lists_in_run(step) {
+            let message = format!("this cannot be an item of a list that is only known in the run: {why}");
+            let help = "go through a list that is written out or follows from inputs and mode";
+            problems.push(Diagnostic::error(codes::RESOURCE_FROM_OUTPUT, span, message).help(help));
+        }
+        checked.needs_early(&compiled.reads, why);
+        if compiled.reads.bare.contains("item")
+            && let Some(list) = checked.graph.steps[step].for_each.as_ref().and_then(|each| each.list.as_ref())
+        {
+            checked.needs_early(&loops::reads_of(list), why);
+        }
     }
 }
 
@@ -144,15 +186,10 @@ fn undeclared(span: Span) -> Diagnostic {
     Diagnostic::warning(codes::ANSWER_TYPE, span, message).help("use an output whose type is declared, where there is one")
 }
 
-/// Whether an expression depends on how the run goes.
-pub(crate) fn reads_steps(checked: &Checked<'_>, text: &str) -> bool {
-    checked.compile(text).is_ok_and(|compiled| !compiled.reads.steps.is_none())
-}
-
 /// Types an expression whose text begins at byte `start` of the decoded scalar. `None` where it cannot be read.
 fn infer(
     checked: &Checked<'_>,
-    step: usize,
+    step: Option<usize>,
     site: Site,
     node: &Node,
     text: &str,
@@ -205,18 +242,18 @@ fn cut_by_comment(checked: &Checked<'_>, node: &Node) -> bool {
 /// were not skipped.
 fn known_facts(world: &StepWorld<'_, '_>, compiled: &Compiled) -> Facts {
     let mut known = Facts::new();
-    if world.site == Site::If {
-        return known;
-    }
-    let checked = world.checked;
-    let Some(own) = checked.conjuncts(world.step) else { return known };
-    if let Some(condition) = condition(checked, world.step) {
+    let (checked, step) = match (world.site, world.step) {
+        (Site::List | Site::If | Site::Outputs, _) | (_, None) => return known,
+        (Site::With | Site::Assert, Some(step)) => (world.checked, step),
+    };
+    let Some(own) = checked.conjuncts(step) else { return known };
+    if let Some(condition) = condition(checked, step) {
         facts::proven(condition.program.expression(), Truth::True, &|name| check::states_of(world, name), &mut known);
     }
     for name in compiled.reads.steps.names() {
         let Some(before) = checked.graph.find(name) else { continue };
         // In `finally` a step may be missing for other reasons than its own condition.
-        let ordered = checked.graph.is_before(before, world.step);
+        let ordered = checked.graph.is_before(before, step);
         if ordered && checked.conjuncts(before).is_some_and(|theirs| theirs.is_subset(&own)) {
             known.insert(facts::join(&facts::join("steps", name), "outputs"));
         }
@@ -229,22 +266,22 @@ fn condition(checked: &Checked<'_>, step: usize) -> Option<Rc<Compiled>> {
     checked.compile(&written.text).ok()
 }
 
-/// What names mean in one place of one step.
+/// What names mean in one place of one step; no step where they stand in `outputs`.
 struct StepWorld<'c, 'a> {
     checked: &'c Checked<'a>,
-    step: usize,
+    step: Option<usize>,
     site: Site,
 }
 
 impl StepWorld<'_, '_> {
     fn facts_of(&self, index: usize, states: &[&str], outputs: Presence) -> Ty {
-        let step = self.checked.graph.steps[index];
-        let Some(shapes) = self.checked.types.get(&step.step_type.value) else { return Ty::Reported };
+        let Some(given) = self.checked.outputs_of(index) else { return Ty::Reported };
+        self.with_outputs(given, states, outputs)
+    }
+
+    fn with_outputs(&self, given: Ty, states: &[&str], outputs: Presence) -> Ty {
         let states: Vec<String> = states.iter().map(|state| (*state).to_owned()).collect();
-        let fields = [
-            ("state".to_owned(), (Ty::Text(Some(states.into())), Presence::Required)),
-            ("outputs".to_owned(), (shapes.outputs.clone(), outputs)),
-        ];
+        let fields = [("state".to_owned(), (Ty::Text(Some(states.into())), Presence::Required)), ("outputs".to_owned(), (given, outputs))];
         Ty::Object(Arc::new(ObjectTy { fields: fields.into(), rest: None }))
     }
 }
@@ -258,26 +295,46 @@ impl World for StepWorld<'_, '_> {
         self.checked.inputs()
     }
 
+    fn item(&self) -> Option<Ty> {
+        match self.site {
+            Site::If | Site::With | Site::Assert => self.checked.item_of(self.step?),
+            Site::List | Site::Outputs => None,
+        }
+    }
+
     fn step(&self, name: &str) -> Seen {
-        let graph = self.checked.graph;
+        let graph = &self.checked.graph;
         let Some(index) = graph.find(name) else { return Seen::Unknown(graph.instead(name, self.step)) };
-        if index == self.step {
+        let main = index < graph.main;
+        // The outputs of a `for_each` are the list of what its items gave: always there, as is every step that has no condition.
+        let conditional = graph.steps[index].condition.is_some() && graph.steps[index].for_each.is_none();
+        let outputs = if conditional { Presence::Optional } else { Presence::Required };
+        let Some(reader) = self.step else {
+            return match (main, graph.is_ordered(index)) {
+                (true, true) => Seen::Ended(self.facts_of(index, &ENDED, outputs)),
+                (true, false) => Seen::Reported,
+                (false, _) => Seen::NotYet("`outputs` are answered before the steps of `finally` run"),
+            };
+        };
+        if index == reader {
             return match self.site {
-                Site::Assert => Seen::Ended(self.facts_of(index, &ENDED[..1], Presence::Required)),
-                Site::If | Site::With => Seen::Itself,
+                // An item asserts over what it gave itself.
+                Site::Assert => match self.checked.shapes(graph.steps[index]) {
+                    Some(shapes) => Seen::Ended(self.with_outputs(shapes.outputs.clone(), &ENDED[..1], Presence::Required)),
+                    None => Seen::Reported,
+                },
+                Site::List | Site::If | Site::With | Site::Outputs => Seen::Itself,
             };
         }
-        if !graph.is_ordered(self.step) || !graph.is_ordered(index) {
+        if !graph.is_ordered(reader) || !graph.is_ordered(index) {
             return Seen::Reported;
         }
-        let main = index < graph.main;
-        if main && self.step >= graph.main {
+        if main && reader >= graph.main {
             return Seen::Ended(self.facts_of(index, &ENDED_ANYHOW, Presence::Optional));
         }
-        if !graph.is_before(index, self.step) {
+        if !graph.is_before(index, reader) {
             return Seen::NotBefore;
         }
-        let outputs = if graph.steps[index].condition.is_some() { Presence::Optional } else { Presence::Required };
         Seen::Ended(self.facts_of(index, &ENDED, outputs))
     }
 }

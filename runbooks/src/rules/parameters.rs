@@ -7,6 +7,7 @@ use super::{Checked, expressions};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::parse::PROBLEMS_MAX;
+use crate::plan::RUNBOOK;
 use crate::runbook::Step;
 use crate::shape::literal::{Checker, Place, Templates};
 use crate::shape::{Kind, Presence};
@@ -19,7 +20,11 @@ pub(crate) fn check(checked: &Checked<'_>, index: usize, problems: &mut Vec<Diag
     if name.is_empty() {
         return;
     }
-    let Some(shapes) = checked.types.get(name) else {
+    let Some(shapes) = checked.shapes(step) else {
+        if name == RUNBOOK {
+            child_without_name(step, problems);
+            return;
+        }
         problems.push(unknown_type(checked, step));
         return;
     };
@@ -38,7 +43,7 @@ pub(crate) fn check(checked: &Checked<'_>, index: usize, problems: &mut Vec<Diag
         }
         expressions::hole(checked, index, hole, problems);
     }
-    if checker.holes.is_empty() && problems.len() == before {
+    if checker.holes.is_empty() && problems.len() == before && name != RUNBOOK {
         typed(checked, step, &with.node.to_value(), problems);
     }
     same_place(step, &with.node.to_value(), problems);
@@ -46,19 +51,23 @@ pub(crate) fn check(checked: &Checked<'_>, index: usize, problems: &mut Vec<Diag
 
 fn unknown_type(checked: &Checked<'_>, step: &Step) -> Diagnostic {
     let name = &step.step_type.value;
-    if name == "runbook" {
-        let message = "steps of type `runbook` (child runs) are not in this version";
-        return Diagnostic::error(codes::NOT_IN_THIS_VERSION, step.step_type.span, message)
-            .help("write the steps of the other runbook here");
-    }
-    let known: Vec<&str> = checked.catalog.step_types().into_iter().map(|info| info.name).collect();
+    let known: Vec<&str> = checked.catalog.step_types().into_iter().map(|info| info.name).chain([RUNBOOK]).collect();
     Diagnostic::error(codes::UNKNOWN_STEP_TYPE, step.step_type.span, format!("there is no step type `{name}`"))
         .maybe_help(suggest::instead(name, &known).or_else(|| Some("`lifeboat steps` lists the step types".to_owned())))
 }
 
+/// A child that is not named. One that is named and cannot be had was reported.
+fn child_without_name(step: &Step, problems: &mut Vec<Diagnostic>) {
+    if step.child().is_none() {
+        let place = step.with.as_ref().map_or(step.head, |with| with.key_span);
+        let message = format!("a step of type `{RUNBOOK}` needs the name of a runbook");
+        problems.push(Diagnostic::error(codes::MISSING_KEY, place, message).help("add `with: { runbook: NAME }`"));
+    }
+}
+
 fn required_without_with(checked: &Checked<'_>, step: &Step, problems: &mut Vec<Diagnostic>) {
     let name = &step.step_type.value;
-    let required: Vec<&str> = match checked.types.get(name).map(|shapes| &shapes.with.kind) {
+    let required: Vec<&str> = match checked.shapes(step).map(|shapes| &shapes.with.kind) {
         Some(Kind::Object(object)) => {
             object.fields.iter().filter(|(_, field)| field.presence == Presence::Required).map(|(key, _)| key.as_str()).collect()
         }

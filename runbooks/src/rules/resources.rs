@@ -96,7 +96,7 @@ pub(crate) fn below(pointer: &str, key: &str) -> String {
 /// Checks the names that are written out.
 pub(super) fn check(checked: &Checked<'_>, resources: &dyn Resources, problems: &mut Vec<Diagnostic>) {
     for step in &checked.graph.steps {
-        let (Some(shapes), Some(with)) = (checked.types.get(&step.step_type.value), &step.with) else { continue };
+        let (Some(shapes), Some(with)) = (checked.shapes(step), &step.with) else { continue };
         if problems.len() > PROBLEMS_MAX {
             return;
         }

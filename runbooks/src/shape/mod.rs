@@ -6,6 +6,7 @@ mod read;
 mod sample;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -22,6 +23,8 @@ pub(crate) struct Shape {
     pub resource: Option<String>,
     /// The value names a node of the resource in this sibling field.
     pub node_of: Option<String>,
+    /// Why the value must be known before the run, where it must.
+    pub early: Option<Arc<str>>,
     /// What stands there when nothing is written.
     pub default: Option<Value>,
 }
@@ -88,7 +91,14 @@ pub(crate) enum Presence {
 
 impl Shape {
     pub(crate) fn of(kind: Kind) -> Self {
-        Self { kind, nullable: false, resource: None, node_of: None, default: None }
+        Self { kind, nullable: false, resource: None, node_of: None, early: None, default: None }
+    }
+
+    /// Why a value of this shape must be known before the run, where it must.
+    pub(crate) fn early(&self) -> Option<Arc<str>> {
+        let names =
+            self.resource.is_some().then(|| Arc::from("it names a resource, and locks and the drill guard must know it before the run"));
+        self.early.clone().or(names)
     }
 
     /// The fields, where it is a mapping with known keys.
