@@ -5,6 +5,7 @@
 // SHIM_TRACE       file the record goes to
 // SHIM_NOTES       writes to this file become notes in the record
 // SHIM_FAIL_SYNC   the sync of this number (from 1) of a file named db, or of one in a folder named front, answers EIO
+// SHIM_FAIL_ANY_SYNC  the sync of this number (from 1) of whatever file or folder answers EIO
 // SHIM_ROOM        this many bytes are taken, then every write answers ENOSPC
 //
 // A call that the record could not hold (a shared writable mapping, a copy inside the kernel, a symbolic link) ends the process:
@@ -31,7 +32,7 @@ static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER;
 static char root[PATH_MAX], notes[PATH_MAX];
 static size_t root_len;
 static int trace = -1;
-static long fail_sync = 0, syncs = 0;
+static long fail_sync = 0, syncs = 0, fail_any_sync = 0, all_syncs = 0;
 static int64_t room = -1;
 
 static void die(const char *what, const char *path) {
@@ -45,6 +46,7 @@ __attribute__((constructor)) static void start(void) {
     const char *r = getenv("SHIM_ROOT"), *t = getenv("SHIM_TRACE"), *n = getenv("SHIM_NOTES");
     if (!r) return;
     if (getenv("SHIM_FAIL_SYNC")) fail_sync = atol(getenv("SHIM_FAIL_SYNC"));
+    if (getenv("SHIM_FAIL_ANY_SYNC")) fail_any_sync = atol(getenv("SHIM_FAIL_ANY_SYNC"));
     if (getenv("SHIM_ROOM")) room = atoll(getenv("SHIM_ROOM"));
     if (n) snprintf(notes, sizeof notes, "%s", n);
     if (t) {
@@ -296,7 +298,9 @@ static int sync_one(int fd, long call) {
     if (!path || !under(path)) return (int)syscall(call, fd);
     pthread_mutex_lock(&order);
     int done, saved;
-    if (fail_sync && carries_records(path) && ++syncs == fail_sync) {
+    int fails = fail_sync && carries_records(path) && ++syncs == fail_sync;
+    if (fail_any_sync && ++all_syncs == fail_any_sync) fails = 1;
+    if (fails) {
         done = -1;
         saved = EIO;
         put(SYNC_FAILED, NULL, NULL, inode_of(fd), 0, NULL, 0, 0);

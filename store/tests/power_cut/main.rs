@@ -50,6 +50,11 @@ fn rounds(always: u64) -> u64 {
     rounds_asked().map_or(always, |asked| asked.max(always))
 }
 
+/// The file system of the live images.
+fn file_system() -> String {
+    std::env::var_os("POWER_CUT_FS").map_or_else(|| "ext4".to_owned(), |name| name.into_string().unwrap())
+}
+
 /// The seed of this run, printed so that it can be given again.
 fn seed() -> u64 {
     let seed = number_from_environment("POWER_CUT_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 20 ^ 0x5eed);

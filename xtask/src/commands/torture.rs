@@ -46,10 +46,22 @@ impl Opt {
 const RIGS: &[Rig] = &[
     Rig {
         name: "power-cut",
-        help: "the store's power-cut rig; as root also on N loop-mounted images of a live process (--rounds N, --seed N)",
+        help: "the store's power-cut rig; as root also on N loop-mounted images of a live process (--rounds N, --seed N, --fs NAME: ext4, xfs or btrfs)",
         // One test at a time: a process that one forks holds, until it runs its program, the lock of a store that another has open.
         cargo: &["test", "-p", "lifeboat-store", "--test", "power_cut", "--", "--include-ignored", "--nocapture", "--test-threads=1"],
-        options: &[Opt::number("--rounds", "POWER_CUT_ROUNDS"), Opt::number("--seed", "POWER_CUT_SEED")],
+        options: &[Opt::number("--rounds", "POWER_CUT_ROUNDS"), Opt::number("--seed", "POWER_CUT_SEED"), Opt::name("--fs", "POWER_CUT_FS")],
+    },
+    Rig {
+        name: "disk-full",
+        help: "the engine on a disk that fills up at each byte where a write begins, goes on or ends (--rounds N: only so many)",
+        cargo: &["test", "-p", "lifeboat", "--test", "disk_trouble", "fills_up", "--", "--nocapture"],
+        options: &[Opt::number("--rounds", "DISK_ROUNDS")],
+    },
+    Rig {
+        name: "sync-fails",
+        help: "the engine on a disk whose k-th sync fails, for each k of a run (--rounds N: only so many)",
+        cargo: &["test", "-p", "lifeboat", "--test", "disk_trouble", "sync_that_fails", "--", "--nocapture"],
+        options: &[Opt::number("--rounds", "DISK_ROUNDS")],
     },
     Rig {
         name: "kill",
@@ -82,7 +94,11 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     let rig = rig(name)?;
     xtask::lab::install::peers(&mut |line| println!("{line}"))?;
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(rig.cargo).envs(environment(rig, options)?).current_dir(xtask::lab::root());
+    let environment = environment(rig, options)?;
+    if let Some((_, kind)) = environment.iter().find(|(variable, _)| *variable == "POWER_CUT_FS") {
+        xtask::lab::install::file_system(kind, &mut |line| println!("{line}"))?;
+    }
+    cargo.args(rig.cargo).envs(environment).current_dir(xtask::lab::root());
     let status = cargo.status().map_err(|error| Trouble::new(format!("cannot run cargo: {error}")))?;
     if status.success() { Ok(()) } else { Err(Trouble::new(format!("the rig `{name}` failed ({status})"))) }
 }
@@ -148,6 +164,8 @@ mod tests {
     /// The file of each rig that reads its options: a rig that reads another name silently does less than was asked for.
     const READ_IN: &[(&str, &str)] = &[
         ("power-cut", "store/tests/power_cut/main.rs"),
+        ("disk-full", "tests/disk_trouble.rs"),
+        ("sync-fails", "tests/disk_trouble.rs"),
         ("kill", "tests/killed_anywhere.rs"),
         ("sim", "engine/tests/promises/campaign/report.rs"),
     ];

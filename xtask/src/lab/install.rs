@@ -59,6 +59,20 @@ pub fn build_tools(tell: Tell<'_>) -> Result<()> {
     all_of(BUILD_NEEDS, tell)
 }
 
+/// Makes sure that this kind of file system can be made: `ext4`, `xfs` or `btrfs`.
+///
+/// # Errors
+/// As [`peers`]; or it is another kind, or the kernel does not have it.
+pub fn file_system(kind: &str, tell: Tell<'_>) -> Result<()> {
+    let need = match kind {
+        "ext4" => Need { program: "/usr/sbin/mkfs.ext4", package: "e2fsprogs", why: "images for the power-cut rig" },
+        "xfs" => Need { program: "/usr/sbin/mkfs.xfs", package: "xfsprogs", why: "images for the power-cut rig" },
+        "btrfs" => Need { program: "/usr/bin/mkfs.btrfs", package: "btrfs-progs", why: "images for the power-cut rig" },
+        other => return Err(Trouble::new(format!("there is no rig for the file system `{other}`; use ext4, xfs or btrfs"))),
+    };
+    all_of(&[need], tell)
+}
+
 fn all_of(needs: &[Need], tell: Tell<'_>) -> Result<()> {
     let missing: Vec<&Need> = needs.iter().filter(|need| !Path::new(need.program).exists()).collect();
     if missing.is_empty() {
