@@ -16,6 +16,7 @@ use args::{Arguments, Command};
 use exit::{Exit, Trouble};
 
 fn main() -> ExitCode {
+    quiet_the_tree();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -35,6 +36,18 @@ fn main() -> ExitCode {
         Ok(exit) => exit.code(),
         Err(trouble) => trouble.tell(),
     }
+}
+
+/// The tree in the store panics where its disk refuses it. The store catches that and says what it means; the panic's own words only
+/// frighten people.
+fn quiet_the_tree() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let in_the_tree = panic.location().is_some_and(|place| place.file().contains("/sled-"));
+        if !in_the_tree {
+            usual(panic);
+        }
+    }));
 }
 
 async fn run(arguments: Arguments) -> Result<Exit, Trouble> {
