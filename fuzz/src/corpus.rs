@@ -9,7 +9,7 @@ use crate::targets::Target;
 pub const KEPT_BYTES_MAX: usize = 1024;
 
 /// Most files of a target's folder.
-pub const KEPT_MAX: usize = 150;
+pub const KEPT_MAX: usize = 80;
 
 /// The folder of a target's kept inputs.
 #[must_use]

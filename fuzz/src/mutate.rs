@@ -33,7 +33,7 @@ pub fn bytes(chance: &mut Chance, base: &mut Vec<u8>) {
     for _ in 0..=chance.below(4) {
         let place = chance.below(base.len() + 1);
         match chance.below(4) {
-            0 => base.insert(place, chance.next().to_le_bytes()[0]),
+            0 => base.insert(place, chance.draw().to_le_bytes()[0]),
             1 if place < base.len() => base[place] ^= 1 << chance.below(8),
             2 if place < base.len() => drop(base.remove(place)),
             _ => base.truncate(base.len() - chance.below(base.len().min(16) + 1)),
@@ -82,7 +82,7 @@ fn leaf(chance: &mut Chance, leaves: &[&str]) -> Value {
         0 => Value::Null,
         1 => Value::Bool(chance.one_in(2)),
         2 => Value::from(chance.below(4)),
-        3 => Value::from(chance.next()),
+        3 => Value::from(chance.draw()),
         4 => Value::from(-1_i64),
         5 => serde_json::json!({}),
         6 => serde_json::json!([]),
