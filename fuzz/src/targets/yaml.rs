@@ -144,7 +144,7 @@ fn runbook(source: &Source, types: &Types, inventory: &Inventory) -> u64 {
     behaviour((
         codes(&problems),
         planned,
-        runbook.map(|runbook| (size(runbook.steps.len()), size(runbook.inputs.len()), runbook.on_failure as u8)),
+        runbook.map(|runbook| (size(runbook.steps.len()), size(runbook.inputs.len()), format!("{:?}", runbook.on_failure))),
     ))
 }
 
