@@ -163,6 +163,9 @@ pub(crate) struct ResumeArgs {
     /// Leave as soon as only a person can help (exit code 4)
     #[arg(long)]
     pub(crate) no_wait: bool,
+    /// Stand by while another machine drives the run, and take it over when that one is gone
+    #[arg(long)]
+    pub(crate) wait: bool,
     /// What is printed at the end
     #[arg(long, default_value = "text")]
     pub(crate) format: Format,

@@ -11,7 +11,7 @@ use lifeboat_runbooks::plan::Plan;
 use lifeboat_server::control::{
     Client, ClientError, Control, FreezeRequest, Listing, PageOf, Reply, Request, actor_of, this_user, user_name,
 };
-use lifeboat_store::StoreError;
+use lifeboat_store::{Sharing, StoreError};
 use std::io;
 use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt as _;
@@ -57,11 +57,11 @@ impl Desk {
     }
 
     fn with(global: &Global, registry: Registry, inventory: Inventory) -> Result<Self, Trouble> {
-        if !global.data.exists() {
+        if !global.data.exists() && inventory.store.etcd.is_none() {
             return Err(Trouble::usage(format!("there is no data folder {}", global.data.display()))
                 .help("say where runs are kept with --data DIR"));
         }
-        match wiring::open_store(&global.data) {
+        match wiring::open_store_to_look(global, &inventory) {
             Ok(store) => {
                 let store = wiring::witnessed(store, &inventory, &global.data)?;
                 let ports = wiring::ports(store, registry, inventory);
@@ -80,10 +80,23 @@ impl Desk {
         }
     }
 
-    /// Whether a process may drive what this desk shows. Whoever owns the folder itself knows that none does.
+    /// What a person should know of the store now.
+    pub(crate) fn notices(&self) -> Vec<String> {
+        match self {
+            Self::Here { ports, .. } => ports.store.notices(),
+            // The process that drives says what it has to say itself.
+            Self::There { .. } => Vec::new(),
+        }
+    }
+
+    /// Whether a process may drive what this desk shows. Whoever owns the folder itself knows that none does, unless other machines
+    /// have the store too.
     pub(crate) fn driver(&self) -> Driver {
         match self {
-            Self::Here { .. } => Driver::Gone,
+            Self::Here { ports, .. } => match ports.store.sharing() {
+                Sharing::Sole => Driver::Gone,
+                Sharing::Shared { .. } => Driver::Alive,
+            },
             Self::There { .. } => Driver::Alive,
         }
     }

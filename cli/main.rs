@@ -6,6 +6,7 @@ mod commands;
 mod desk;
 mod exit;
 mod render;
+mod shared_store;
 mod wiring;
 
 use std::process::ExitCode;

@@ -19,11 +19,12 @@ use lifeboat_runbooks::diagnostic::{Diagnostic, Severity, Source};
 use lifeboat_runbooks::plan::Plan;
 use lifeboat_runbooks::render as diagnostics;
 use lifeboat_runbooks::{Library, PlanRequest, Runbook, plan as planning};
-use lifeboat_store::{OwnerId, SledOptions, SledStore, Store, StoreError};
+use lifeboat_store::{FolderLock, OwnerId, SledOptions, SledStore, Store, StoreError};
 use rustix::fs::OFlags;
 
 use crate::args::{CONFIG_DEFAULT, DATA_DEFAULT, Global, RunbookArgs, When};
 use crate::exit::{Exit, Trouble, say};
+use crate::shared_store;
 
 /// Largest file that is read: above the language's own limit, so that the language can say what is wrong.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -216,19 +217,40 @@ pub(crate) fn ports(store: Arc<dyn Store>, registry: Registry, inventory: Invent
     Ports { store, registry: Arc::new(registry), inventory: Arc::new(inventory), secrets: Arc::new(secrets), clock: Arc::new(SystemClock) }
 }
 
-/// Opens the data folder as its owner.
-pub(crate) fn open_store(folder: &Path) -> Result<Arc<dyn Store>, StoreError> {
+/// Opens the store that the inventory names, to drive runs: the data folder is this process's own then.
+pub(crate) fn open_store(global: &Global, inventory: &Inventory) -> Result<Arc<dyn Store>, StoreError> {
+    match &inventory.store.etcd {
+        None => open_folder(&global.data),
+        Some(etcd) => shared_store::open(inventory, etcd, shared_store::Folder::Kept(FolderLock::take(&global.data)?)),
+    }
+}
+
+/// Opens it to look and to steer. A store that machines share can be looked at beside the process that drives runs from this folder;
+/// who is to steer them is asked first.
+pub(crate) fn open_store_to_look(global: &Global, inventory: &Inventory) -> Result<Arc<dyn Store>, StoreError> {
+    match &inventory.store.etcd {
+        None => open_folder(&global.data),
+        Some(etcd) => {
+            // Given back at once: the next command must not find this one in its way.
+            drop(FolderLock::take(&global.data)?);
+            shared_store::open(inventory, etcd, shared_store::Folder::Free)
+        }
+    }
+}
+
+fn open_folder(folder: &Path) -> Result<Arc<dyn Store>, StoreError> {
     SledStore::open(folder, &SledOptions::default()).map(|store| Arc::new(store) as Arc<dyn Store>)
 }
 
-/// Opens a data folder that is there and that no process owns.
+/// Opens a store that is there and that no process of this folder writes to.
 pub(crate) fn open_at_rest(global: &Global) -> Result<Arc<dyn Store>, Trouble> {
-    if !global.data.exists() {
+    let inventory = inventory_if_there(global)?;
+    if !global.data.exists() && inventory.store.etcd.is_none() {
         return Err(
             Trouble::usage(format!("there is no data folder {}", global.data.display())).help("say where runs are kept with --data DIR")
         );
     }
-    open_store(&global.data).map_err(|error| {
+    open_store_to_look(global, &inventory).map_err(|error| {
         let trouble = open_trouble(&global.data, &error);
         if matches!(error, StoreError::InUse { .. }) {
             trouble.help("the whole folder is looked at, so no process may write to it meanwhile: let that process end first, or stop it with Ctrl-C and `lifeboat resume` it afterwards")
@@ -326,6 +348,18 @@ pub(crate) fn store_trouble(error: &StoreError) -> Trouble {
         (matches!(error, StoreError::DiskFull { .. }), "nothing that was acknowledged is lost; make room, then `lifeboat resume` goes on"),
         (matches!(error, StoreError::NewerFormat { .. }), "use the newer lifeboat that wrote it; the folder was not touched"),
         (matches!(error, StoreError::Damaged { .. }), "keep a copy of the folder as it is before you try anything"),
+        (
+            matches!(error, StoreError::InDoubt { .. }),
+            "nothing goes on without a majority of the cluster; once it answers, `lifeboat resume` reads what is kept and goes on from there",
+        ),
+        (
+            matches!(error, StoreError::Unreachable { .. }),
+            "nothing goes on without a majority of the cluster, and nothing is kept elsewhere instead; look at its members and the network",
+        ),
+        (
+            matches!(error, StoreError::UnfitServer { .. }),
+            "use another version, or say in the inventory who accepts this one and why: store.etcd.accept_stale_reads",
+        ),
         (matches!(error, StoreError::Poisoned(_)), "`lifeboat resume` opens the folder anew and goes on from what is kept"),
     ];
     match help.iter().find(|(fits, _)| *fits) {
@@ -336,7 +370,10 @@ pub(crate) fn store_trouble(error: &StoreError) -> Trouble {
 
 /// A new name for this process as a writer of journals: never the same twice.
 pub(crate) fn owner() -> OwnerId {
-    OwnerId(format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple()))
+    // Runs may be driven from several machines, and people have to know where to look.
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host: String = host.trim().chars().filter(|c| c.is_ascii_alphanumeric() || "-.".contains(*c)).take(64).collect();
+    OwnerId(format!("{host}-{}-{}", std::process::id(), uuid::Uuid::now_v7().simple()))
 }
 
 /// Chance for run ids, from the random part of a fresh UUID.

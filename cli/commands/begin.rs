@@ -35,7 +35,7 @@ pub(crate) async fn begin(
     let locks = admission::locks(&plan);
     let within = inventory.policies.preempt_within.map_or(PREEMPT_WITHIN_DEFAULT, |within| within.0);
     let wish = Wish { run: &run, mode: &plan.mode, locks: &locks, within };
-    let store = open(global, wish).await?;
+    let store = open(global, &inventory, wish).await?;
     let store = wiring::witnessed(store, &inventory, &global.data)?;
     let ports = wiring::ports(store, registry, inventory);
     // Said before the preflight asks anything, and once more by admission itself.
@@ -58,8 +58,8 @@ struct Wish<'a> {
 }
 
 /// The data folder, after its owner made way where it does.
-async fn open(global: &Global, wish: Wish<'_>) -> Result<Arc<dyn Store>, Trouble> {
-    let in_use = match wiring::open_store(&global.data) {
+async fn open(global: &Global, inventory: &Inventory, wish: Wish<'_>) -> Result<Arc<dyn Store>, Trouble> {
+    let in_use = match wiring::open_store(global, inventory) {
         Ok(store) => return Ok(store),
         Err(error @ StoreError::InUse { .. }) => error,
         Err(error) => return Err(wiring::open_trouble(&global.data, &error)),
@@ -70,7 +70,7 @@ async fn open(global: &Global, wish: Wish<'_>) -> Result<Arc<dyn Store>, Trouble
     let ends_at = SystemClock.instant().after(wish.within);
     loop {
         SystemClock.sleep(TRY_AGAIN_AFTER).await;
-        match wiring::open_store(&global.data) {
+        match wiring::open_store(global, inventory) {
             Ok(store) => return Ok(store),
             Err(StoreError::InUse { .. }) if SystemClock.instant() < ends_at => {}
             Err(StoreError::InUse { .. }) => {

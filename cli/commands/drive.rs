@@ -40,6 +40,9 @@ pub(crate) async fn drive(
     waiting: Waiting,
     format: Format,
 ) -> Result<Exit, Trouble> {
+    for notice in ports.store.notices() {
+        say(&format!("note: {notice}"));
+    }
     let control = Control::new(ports.clone(), owner.clone());
     let listener = Listener::open(&global.data, control.clone())
         .map_err(|error| Trouble::engine(format!("the control socket in {} cannot be opened: {error}", global.data.display())))?;

@@ -19,6 +19,9 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<Exit, Trou
     match args.format {
         Format::Text => {
             print(&render::status::text(&run, &summary, desk.driver(), &wiring::hint(global)))?;
+            for notice in desk.notices() {
+                print(&format!("note: {notice}\n"))?;
+            }
         }
         Format::Json => {
             let steps: Vec<_> = run
@@ -31,7 +34,10 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<Exit, Trou
                     json!({ "id": step.id, "type": step.step_type, "state": run.state(&step.id), "attempts": record.map_or(0, |r| r.attempts), "why": record.and_then(|r| r.why.clone()) })
                 })
                 .collect();
-            print(&format!("{:#}\n", json!({ "summary": render::runs::document(&summary, desk.driver()), "steps": steps })))?;
+            print(&format!(
+                "{:#}\n",
+                json!({ "summary": render::runs::document(&summary, desk.driver()), "steps": steps, "notices": desk.notices() })
+            ))?;
         }
     }
     let waits = !summary.waiting.is_empty() || run.outcome == Some(Outcome::Stuck);

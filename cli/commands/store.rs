@@ -130,7 +130,8 @@ async fn take_in(global: &Global, args: &ImportArgs) -> Result<Exit, Trouble> {
     let unread = |error: &std::io::Error| Trouble::usage(format!("{} cannot be read: {error}", args.file.display()));
     let open = || File::open(&args.file).map(BufReader::new).map_err(|error| unread(&error));
     refuse_lone_open_runs(open()?)?;
-    let store = wiring::open_store(&global.data).map_err(|error| wiring::open_trouble(&global.data, &error))?;
+    let inventory = wiring::inventory_if_there(global)?;
+    let store = wiring::open_store(global, &inventory).map_err(|error| wiring::open_trouble(&global.data, &error))?;
     let partly = if args.go_on { Partly::GoOn } else { Partly::Refuse };
     let done = import(store.as_ref(), open()?, partly).await.map_err(|error| export_trouble(&error))?;
     let Imported { logs, records, values, there_already } = done;

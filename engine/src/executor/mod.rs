@@ -225,7 +225,8 @@ impl Executor {
         self.standing = tenure.standing();
         self.unquiet_until = self.unquiet();
         self.watch_freezes().await;
-        let driven = self.drive_while_it_lasts().await?;
+        // On the heap, so that whoever drives does not carry it.
+        let driven = Box::pin(self.drive_while_it_lasts()).await?;
         tenure.give_back().await;
         Ok(driven)
     }

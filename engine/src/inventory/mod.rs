@@ -2,6 +2,7 @@
 //! of `lifeboat-steps`; what all kinds share is here.
 
 mod read;
+mod store;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::growth::disk::DiskLimits;
 use crate::secret::SecretRef;
 
 pub use read::read;
+pub use store::{EtcdChoice, StoreChoice};
 
 /// A kind of resource: the type of its own fields in the inventory.
 pub trait Resource: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync + 'static {
@@ -175,6 +177,8 @@ pub struct Inventory {
     pub people: BTreeMap<String, Person>,
     /// Policies.
     pub policies: Policies,
+    /// Where journals are kept.
+    pub store: StoreChoice,
 }
 
 /// A resource that a step asked for and the inventory does not give.
@@ -273,6 +277,8 @@ impl Inventory {
         }
         inventory.people = part(value, "people", &mut problems);
         inventory.policies = part(value, "policies", &mut problems);
+        inventory.store = part(value, "store", &mut problems);
+        inventory.store.check(&mut problems);
         inventory.check(&mut problems);
         if problems.is_empty() { Ok(inventory) } else { Err(problems) }
     }
@@ -377,6 +383,9 @@ pub fn schema(kinds: &[ResourceKind]) -> Value {
     let mut policies = root(generate().into_root_schema_for::<Policies>());
     hoist(&mut policies, &mut definitions);
     properties.insert("policies".into(), policies);
+    let mut store = root(generate().into_root_schema_for::<StoreChoice>());
+    hoist(&mut store, &mut definitions);
+    properties.insert("store".into(), store);
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Lifeboat inventory",

@@ -286,8 +286,8 @@ impl Members {
         };
         let version = status.version().to_owned();
         let unfit = |why| Err(Failure::Refused(StoreError::UnfitServer { member: member.endpoint.clone(), version: version.clone(), why }));
-        match (versions::judge(&version), self.options.stale_reads) {
-            (Fitness::Fit, _) | (Fitness::Stale, StaleReads::Accepted) => Ok(version),
+        match (versions::judge(&version), &self.options.stale_reads) {
+            (Fitness::Fit, _) | (Fitness::Stale, StaleReads::Accepted { .. }) => Ok(version),
             (Fitness::Stale, StaleReads::Refused) => unfit(versions::STALE),
             (Fitness::Unknown, _) => unfit(versions::TOO_OLD),
         }

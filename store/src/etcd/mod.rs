@@ -2,8 +2,8 @@
 //! surface; how things look in etcd is in `layout`, changing in `change`, reading in `read`, the ways to the members in `members`.
 //!
 //! What a commit may hold is less than elsewhere: etcd takes 128 operations and 1.5 MiB in one request unless it is configured
-//! otherwise. A commit is one transaction, so what is larger is refused whole: at most 63 logs that are appended to (two writes each,
-//! with the guard), or 127 that are compared, and a little less than 1.5 MiB of records. A cluster with other limits is described by
+//! otherwise. A commit is one transaction, so what is larger is refused whole: at most 64 logs that are appended to (two writes each), or
+//! 127 that are compared, and a little less than 1.5 MiB of records. A cluster with other limits is described by
 //! [`EtcdOptions::txn_ops_max`] and [`EtcdOptions::request_bytes_max`].
 
 mod change;
@@ -23,7 +23,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::{Changes, Commit, Digest, Forgotten, Lease, LogHead, LogId, OwnerId, Page, Record, Seq, Sharing, Store, StoreError};
+use crate::{
+    Changes, Commit, Digest, FolderLock, Forgotten, Lease, LogHead, LogId, OwnerId, Page, Record, Seq, Sharing, Store, StoreError,
+};
 
 use change::Changer;
 use kept::Moments;
@@ -32,13 +34,16 @@ pub use members::MemberSeen;
 use members::{ASK_AGAIN_AFTER, Members};
 
 /// Whether servers are used whose reads may tell what was true before (etcd issue 20418).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum StaleReads {
     /// They are refused.
     #[default]
     Refused,
     /// Somebody accepts it. No decision of this store rests on a read; what people are shown may be old.
-    Accepted,
+    Accepted {
+        /// Who, and why: shown with the notices of the store.
+        why: String,
+    },
 }
 
 /// How members are known and how this program shows who it is.
@@ -113,6 +118,7 @@ impl fmt::Debug for EtcdOptions {
 pub struct EtcdStore {
     shared: Arc<Shared>,
     _alive: Arc<Alive>,
+    _folder: Option<Arc<FolderLock>>,
 }
 
 /// What the store and its watchers share.
@@ -123,6 +129,7 @@ struct Shared {
     changer: Changer,
     moments: Moments,
     lease: Duration,
+    stale_reads: StaleReads,
     over: watch::Sender<()>,
     ended: watch::Receiver<()>,
 }
@@ -156,8 +163,24 @@ impl EtcdStore {
         format(&members, &keys).await?;
         let changer = Changer::new(&keys, options.txn_ops_max, options.request_bytes_max);
         let (over, ended) = watch::channel(());
-        let shared = Arc::new(Shared { members, keys, changer, moments: Moments::default(), lease: options.lease, over, ended });
-        Ok(Self { _alive: Arc::new(Alive(Arc::clone(&shared))), shared })
+        let shared = Arc::new(Shared {
+            members,
+            keys,
+            changer,
+            moments: Moments::default(),
+            lease: options.lease,
+            stale_reads: options.stale_reads,
+            over,
+            ended,
+        });
+        Ok(Self { _alive: Arc::new(Alive(Arc::clone(&shared))), shared, _folder: None })
+    }
+
+    /// Keeps a data folder for as long as this store is open.
+    #[must_use]
+    pub fn with_folder(mut self, folder: FolderLock) -> Self {
+        self._folder = Some(Arc::new(folder));
+        self
     }
 
     /// The members as they were seen so far.
@@ -192,6 +215,18 @@ async fn format(members: &Members, keys: &Keys) -> Result<(), StoreError> {
 impl Store for EtcdStore {
     fn sharing(&self) -> Sharing {
         Sharing::Shared { lease: self.shared.lease }
+    }
+
+    fn notices(&self) -> Vec<String> {
+        let members = self.members();
+        let of = |member: &MemberSeen| Some(format!("etcd {} at {}", member.version.as_ref()?, member.endpoint));
+        let stale: Vec<String> = members.iter().filter(|member| member.stale_reads).filter_map(of).collect();
+        match &self.shared.stale_reads {
+            StaleReads::Accepted { why } if !stale.is_empty() => {
+                vec![format!("what is shown may be old: {}: {}. Accepted: {why}", stale.join(", "), versions::STALE)]
+            }
+            StaleReads::Accepted { .. } | StaleReads::Refused => Vec::new(),
+        }
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), StoreError> {

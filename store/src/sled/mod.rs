@@ -38,6 +38,7 @@ use folder::Folder;
 use front::Front;
 use kept::KeepError;
 use open::Opened;
+pub use owner::FolderLock;
 use owner::Owner;
 use shared::{Door, Guest, Shared};
 pub use verify::Verified;
@@ -53,7 +54,12 @@ pub struct SledOptions {
 
 impl Default for SledOptions {
     fn default() -> Self {
-        Self { clock: Arc::new(BootClock), cache_bytes: 32 * 1024 * 1024, ballast_bytes: 4 * 1024 * 1024, segment_bytes: 4 * 1024 * 1024 }
+        Self {
+            clock: Arc::new(BootClock),
+            cache_bytes: 32 * 1024 * 1024,
+            ballast_bytes: 4 * 1024 * 1024,
+            segment_bytes: 4 * 1024 * 1024,
+        }
     }
 }
 

@@ -19,6 +19,27 @@ pub(super) struct Owner {
 /// Longest command line written down, in characters.
 const COMMAND_CHARS_MAX: usize = 200;
 
+/// A data folder that belongs to this process although its journals are elsewhere: the control socket lies there. Given back when
+/// it is dropped, or when the process ends in whatever way.
+#[derive(Debug)]
+pub struct FolderLock {
+    _owner: Owner,
+}
+
+impl FolderLock {
+    /// Makes the folder where it is missing, and takes it.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] names the owner.
+    pub fn take(folder: &Path) -> Result<Self, StoreError> {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(folder).map_err(io_error("making", folder))?;
+        Ok(Self { _owner: Owner::take(folder)? })
+    }
+}
+
 impl Owner {
     pub(super) fn take(folder: &Path) -> Result<Self, StoreError> {
         let path = folder.join("owner");

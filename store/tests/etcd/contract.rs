@@ -59,4 +59,6 @@ async fn as_root_a_server_whose_reads_may_be_stale_is_refused_unless_that_is_acc
     assert!(refused.to_string().contains("20418"), "{refused}");
     let store = EtcdStore::open(accepted).await.unwrap();
     assert!(store.members().iter().all(|member| member.stale_reads && member.version.is_some()), "{:?}", store.members());
+    let notices = store.notices();
+    assert!(matches!(notices.as_slice(), [notice] if notice.contains("Accepted: tests only") && notice.contains("20418")), "{notices:?}");
 }

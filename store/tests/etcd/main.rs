@@ -19,7 +19,7 @@ static PREFIXES: AtomicU32 = AtomicU32::new(0);
 /// How a test uses a cluster: Debian's etcd is one whose reads may be stale, and no decision rests on one.
 fn options(cluster: &EtcdCluster) -> EtcdOptions {
     let prefix = format!("/test-{}/", PREFIXES.fetch_add(1, Ordering::Relaxed));
-    EtcdOptions { prefix, stale_reads: StaleReads::Accepted, ..EtcdOptions::new(&cluster.endpoints()) }
+    EtcdOptions { prefix, stale_reads: StaleReads::Accepted { why: "tests only".into() }, ..EtcdOptions::new(&cluster.endpoints()) }
 }
 
 async fn open(options: &EtcdOptions) -> Arc<EtcdStore> {

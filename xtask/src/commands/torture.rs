@@ -86,6 +86,12 @@ const RIGS: &[Rig] = &[
         ],
         options: &[Opt::number("--schedules", "SIM_SCHEDULES"), Opt::number("--seed", "SIM_SEED"), Opt::name("--shape", "SIM_SHAPE")],
     },
+    Rig {
+        name: "takeover",
+        help: "two engines on three etcd members: the one that drives is killed, frozen, cut off; root (--rounds N, --seed N)",
+        cargo: &["test", "-p", "lifeboat", "--test", "takeover", "--", "--include-ignored", "--nocapture", "--test-threads=1"],
+        options: &[Opt::number("--rounds", "TAKEOVER_ROUNDS"), Opt::number("--seed", "TAKEOVER_SEED")],
+    },
 ];
 
 /// Runs the rig that the first word names.
@@ -167,6 +173,7 @@ mod tests {
         ("disk-full", "tests/disk_trouble.rs"),
         ("sync-fails", "tests/disk_trouble.rs"),
         ("kill", "tests/killed_anywhere.rs"),
+        ("takeover", "tests/takeover.rs"),
         ("sim", "engine/tests/promises/campaign/report.rs"),
     ];
 
