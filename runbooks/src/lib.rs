@@ -17,6 +17,7 @@ mod planning;
 pub mod render;
 mod rules;
 pub mod runbook;
+pub mod schedule;
 mod shape;
 mod suggest;
 pub mod testing;

@@ -277,24 +277,8 @@ impl Reader<'_> {
 
     fn cron(&mut self, node: Option<&Node>) {
         let Some(cron) = spanned(node) else { return };
-        let fields = cron.value.split_whitespace().count();
-        if fields != 5 {
-            let message = format!("a schedule has five fields, and this has {fields}");
-            self.report(
-                codes::BAD_SCHEDULE,
-                cron.span,
-                message,
-                "write minute, hour, day of month, month and day of week, for example \"0 4 * * SUN\"",
-            );
-        } else if let Some(field) =
-            cron.value.split_whitespace().find(|field| !field.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"*,-/".contains(&byte)))
-        {
-            self.report(
-                codes::BAD_SCHEDULE,
-                cron.span,
-                format!("{field:?} is no field of a schedule"),
-                "use numbers, names of days and months, and * , - /",
-            );
+        if let Err(problem) = crate::schedule::Cron::parse(&cron.value) {
+            self.report(codes::BAD_SCHEDULE, cron.span, problem.why, problem.help);
         }
     }
 

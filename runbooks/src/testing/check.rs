@@ -49,8 +49,11 @@ impl CaseChecker<'_> {
         self.problems.push(Diagnostic::error(code, span, message).maybe_help(help));
     }
 
+    /// The type of a step; `None` where there is none, or where only the plan knows it: a step of a child run, an item of a `for_each`.
     fn step(&mut self, name: &str, span: Span) -> Option<&str> {
-        if !self.types.contains_key(name) {
+        let outermost = name.split(['/', '[']).next().unwrap_or(name);
+        let nested = outermost != name && crate::StepId::new(name).is_ok();
+        if !self.types.contains_key(if nested { outermost } else { name }) {
             let known: Vec<&str> = self.types.keys().copied().collect();
             let help = suggest::instead(name, &known);
             self.report(codes::UNKNOWN_STEP, span, format!("the runbook has no step `{name}`"), help);

@@ -145,7 +145,8 @@ impl Spot {
     /// # Errors
     /// [`StoreError::Damaged`] where it does not have its checksum.
     pub(super) fn read(&self, folder: &Folder, log: &LogId, first: Seq) -> Result<Part, StoreError> {
-        let damaged = |what: &str| folder.damaged(format!("record {} of log {log} {what} in segment {:x} of the front", first.0, self.segment.0));
+        let damaged =
+            |what: &str| folder.damaged(format!("record {} of log {log} {what} in segment {:x} of the front", first.0, self.segment.0));
         let mut bytes = vec![0; self.bytes];
         self.file.read_exact_at(&mut bytes, self.at).map_err(|_| damaged("cannot be read"))?;
         whole_part(&bytes).ok_or_else(|| damaged("does not match its checksum"))

@@ -54,12 +54,7 @@ pub struct SledOptions {
 
 impl Default for SledOptions {
     fn default() -> Self {
-        Self {
-            clock: Arc::new(BootClock),
-            cache_bytes: 32 * 1024 * 1024,
-            ballast_bytes: 4 * 1024 * 1024,
-            segment_bytes: 4 * 1024 * 1024,
-        }
+        Self { clock: Arc::new(BootClock), cache_bytes: 32 * 1024 * 1024, ballast_bytes: 4 * 1024 * 1024, segment_bytes: 4 * 1024 * 1024 }
     }
 }
 

@@ -126,7 +126,9 @@ fn take_up(
         Part::Name { .. } => return Ok(()),
         Part::Records { log, .. } | Part::Carry { log, .. } | Part::Removed { log } => *log,
     };
-    let name = names.get(&log).ok_or_else(|| folder.damaged(format!("group {} speaks of log number {}, which has no name", group.number, log.0)))?;
+    let name = names
+        .get(&log)
+        .ok_or_else(|| folder.damaged(format!("group {} speaks of log number {}, which has no name", group.number, log.0)))?;
     let head = match hot.newest(name) {
         Newest::Front(head) => head,
         Newest::Tree => tree.map_or(Ok(None), |tree| tree.head(name))?,

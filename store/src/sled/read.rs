@@ -104,7 +104,14 @@ fn before(source: &Reader<'_>, log: &LogId, head: &Head, from: Seq) -> Result<Op
 }
 
 /// Whole records from one place to before another, from wherever they lie: at most `limit`, and few enough for a page.
-pub(super) fn frames(source: &Reader<'_>, log: &LogId, head: &Head, from: Seq, end: Seq, limit: usize) -> Result<Vec<(Seq, Framed)>, StoreError> {
+pub(super) fn frames(
+    source: &Reader<'_>,
+    log: &LogId,
+    head: &Head,
+    from: Seq,
+    end: Seq,
+    limit: usize,
+) -> Result<Vec<(Seq, Framed)>, StoreError> {
     let mut found: Vec<(Seq, Framed)> = Vec::new();
     let mut bytes = 0;
     let mut place = from;

@@ -14,9 +14,9 @@ use super::front::Spare;
 use super::hot::{Hot, Newest};
 use super::kept::Kept;
 use super::layout::Head;
+use super::open;
 use super::owner::Owner;
 use super::read::{self, Reader};
-use super::open;
 
 /// What callers and the threads share. The order of the fields is the order in which they end: the lock goes last.
 #[derive(Debug)]
@@ -119,7 +119,12 @@ impl Shared {
     }
 
     /// Reads while no rewriting goes on; `None` where the log was truncated or removed since `head` was taken.
-    pub(super) fn unless_rewritten<T>(&self, log: &LogId, head: &Head, read: impl FnOnce() -> Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    pub(super) fn unless_rewritten<T>(
+        &self,
+        log: &LogId,
+        head: &Head,
+        read: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
         let _reading = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         // A rewriting that failed half-way has stopped the store before it gave the gate back.
         self.running()?;

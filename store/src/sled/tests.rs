@@ -74,10 +74,7 @@ async fn until(mut there: impl AsyncFnMut() -> bool) {
 async fn with_records(folder: &Path, count: u8) {
     let store = SledStore::open(folder, &options(1)).unwrap();
     for n in 0..count {
-        store
-            .commit(Commit { expect: vec![(log(), Seq(n.into()))], append: vec![(log(), vec![Record(vec![n; 5_000])])] })
-            .await
-            .unwrap();
+        store.commit(Commit { expect: vec![(log(), Seq(n.into()))], append: vec![(log(), vec![Record(vec![n; 5_000])])] }).await.unwrap();
     }
     // The segment of the last record is handed over when the next group comes.
     store.commit(other(0)).await.unwrap();

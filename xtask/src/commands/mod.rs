@@ -2,6 +2,7 @@
 
 mod ci;
 mod demo;
+mod fuzz;
 mod install;
 mod lab;
 mod schema;
@@ -34,6 +35,11 @@ const COMMANDS: &[Command] = &[
     Command { name: "schema", help: "write the JSON Schemas that editors use, from the binary", run: schema::run },
     Command { name: "tidy", help: "check the house rules that a compiler does not know", run: tidy::run },
     Command { name: "ci", help: "formatting, house rules, lints, tests: what must pass before a change lands", run: ci::run },
+    Command {
+        name: "fuzz",
+        help: "random inputs for what reads foreign bytes: yaml, journal, expression (--executions N, --seed N, --keep, --input FILE)",
+        run: fuzz::run,
+    },
     Command { name: "torture", help: "long proofs: power cuts, kills at random moments", run: torture::run },
 ];
 

@@ -198,7 +198,7 @@ fn sampled<T>(all: Vec<T>, most: usize) -> Vec<T> {
     all.into_iter().enumerate().filter(|(place, _)| chosen.contains(place)).map(|(_, item)| item).collect()
 }
 
-fn one(set: &Set, choice: &Choice, world: &[Fact], failures: &[Failure]) -> CaseEnding {
+pub(super) fn one(set: &Set, choice: &Choice, world: &[Fact], failures: &[Failure]) -> CaseEnding {
     let mut play = Play::good();
     for step in set.plan.all_steps().filter(|step| step.step_type == ApprovalStep::TYPE) {
         if let Some(way) = choice.approvals {
@@ -229,7 +229,7 @@ fn reaches(ending: &Ending, failure: &Failure) -> bool {
 }
 
 /// Every failure that could matter.
-fn failures(set: &Set) -> Vec<Failure> {
+pub(super) fn failures(set: &Set) -> Vec<Failure> {
     let ways = |step: &PlanStep| -> Vec<Way> {
         if step.step_type == ApprovalStep::TYPE {
             return vec![Way::Denied, Way::Expires];

@@ -53,6 +53,9 @@ pub fn mismatches(case: &TestCase, ending: &Ending) -> Vec<Mismatch> {
 /// What was expected and what was found, where the two differ.
 fn unmet(expectation: &Expectation, ending: &Ending) -> Option<(String, String)> {
     let differ = |wanted: String, got: String| (wanted != got).then_some((wanted, got));
+    if let Some(missing) = steps_of(expectation).into_iter().find(|step| ending.step(step).is_none()) {
+        return Some((format!("a step {missing}"), "the plan has none of this name".into()));
+    }
     match expectation {
         Expectation::Outcome(word) => (ending.rest.word() != word).then(|| (word.clone(), rest(ending))),
         Expectation::Held(steps) => differ(set(steps.iter()), set(ending.held().map(StepId::as_str))),
@@ -96,6 +99,22 @@ fn unmet(expectation: &Expectation, ending: &Ending) -> Option<(String, String)>
             let words = |step: Option<&str>| step.unwrap_or("none").to_owned();
             differ(words(wanted.as_deref()), words(ending.no_return.as_ref().map(StepId::as_str)))
         }
+    }
+}
+
+/// The steps that an expectation names.
+fn steps_of(expectation: &Expectation) -> Vec<&str> {
+    match expectation {
+        Expectation::Outcome(_) | Expectation::NoReturn(None) => Vec::new(),
+        Expectation::Held(steps) | Expectation::Order(steps) | Expectation::Undone(steps) | Expectation::Standing(steps) => {
+            steps.iter().map(String::as_str).collect()
+        }
+        Expectation::State { step, .. }
+        | Expectation::With { step, .. }
+        | Expectation::Attempts { step, .. }
+        | Expectation::Asked { step, .. }
+        | Expectation::Why { step, .. }
+        | Expectation::NoReturn(Some(step)) => vec![step],
     }
 }
 

@@ -8,6 +8,8 @@ mod expect;
 mod part;
 mod simulated;
 mod stage;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 pub use cases::{CaseEnding, Choice, Fact, Failure, PAIRS_DEFAULT, Rehearsal, STEPS_MAX, TRUTHS_MAX, rehearse};

@@ -132,7 +132,9 @@ pub(crate) fn scan(folder: &Folder, taken_over: u64, mut each: impl FnMut(Seen<'
 fn follows(end: &End, found: &Found<'_>) -> Result<(), String> {
     match end.groups {
         Some(groups) if found.number != groups + 1 => Err(format!("goes on with group {} after group {groups}", found.number)),
-        Some(groups) if found.before != end.before => Err(format!("has a group {} that does not belong behind group {groups}", found.number)),
+        Some(groups) if found.before != end.before => {
+            Err(format!("has a group {} that does not belong behind group {groups}", found.number))
+        }
         Some(_) | None => Ok(()),
     }
 }

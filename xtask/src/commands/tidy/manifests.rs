@@ -3,7 +3,7 @@
 use super::{File, Finding};
 
 /// Which of our crates may depend on which, beside the binary, which may depend on all.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("runbooks", &[]),
     ("store", &[]),
     ("engine", &["lifeboat-runbooks", "lifeboat-store"]),
@@ -11,6 +11,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
     ("report", &["lifeboat-engine", "lifeboat-runbooks"]),
     ("server", &["lifeboat-engine", "lifeboat-runbooks", "lifeboat-report"]),
     ("xtask", &[]),
+    ("fuzz", &["lifeboat-engine", "lifeboat-runbooks"]),
 ];
 /// Beginnings of the names of crates that talk to the outside; only `steps` may know them.
 const SDKS: [&str; 6] = ["aws-", "hickory-", "tokio-postgres", "kube", "redis", "reqwest"];
