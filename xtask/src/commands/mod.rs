@@ -1,5 +1,6 @@
 //! The list of commands: name, one line of help, and the function. What a command does is in its own file.
 
+mod bench;
 mod ci;
 mod demo;
 mod fuzz;
@@ -39,6 +40,11 @@ const COMMANDS: &[Command] = &[
         name: "fuzz",
         help: "random inputs for what reads foreign bytes: yaml, journal, expression (--executions N, --seed N, --keep, --input FILE)",
         run: fuzz::run,
+    },
+    Command {
+        name: "bench",
+        help: "measure a release build beside the raw disk; fails where a goal is missed (--quick, --only NAME,..)",
+        run: bench::run,
     },
     Command { name: "torture", help: "long proofs: power cuts, kills at random moments", run: torture::run },
 ];

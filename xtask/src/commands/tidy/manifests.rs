@@ -3,7 +3,7 @@
 use super::{File, Finding};
 
 /// Which of our crates may depend on which, beside the binary, which may depend on all.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("runbooks", &[]),
     ("store", &[]),
     ("engine", &["lifeboat-runbooks", "lifeboat-store"]),
@@ -12,6 +12,8 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("server", &["lifeboat-engine", "lifeboat-runbooks", "lifeboat-report"]),
     ("xtask", &[]),
     ("fuzz", &["lifeboat-engine", "lifeboat-runbooks"]),
+    // Measures the product from outside of it; nothing depends on it.
+    ("bench", &["lifeboat-engine", "lifeboat-runbooks", "lifeboat-store"]),
 ];
 /// Beginnings of the names of crates that talk to the outside; only `steps` may know them.
 const SDKS: [&str; 6] = ["aws-", "hickory-", "tokio-postgres", "kube", "redis", "reqwest"];

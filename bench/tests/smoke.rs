@@ -1,0 +1,34 @@
+//! The bench runs: every workload of this process, small and once. Figures are no test's concern.
+
+use std::process::Command;
+
+#[test]
+fn every_workload_can_be_measured_and_has_a_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat-bench"));
+    command.args(["--quick", "--only", "store,syncs,chain,fan,runs,bytes,plans,memory", "--folder"]).arg(folder.path().join("bench"));
+    let output = command.output().unwrap();
+    let (table, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{told}");
+    for row in [
+        "store alone",
+        "syncs, chain",
+        "chain of 50, step p50",
+        "side by side and a join",
+        "runs x 10",
+        "bytes written",
+        "planning",
+        "memory",
+    ] {
+        assert!(table.contains(row), "no row for {row:?} in\n{table}");
+    }
+    assert!(!table.contains("MISSED"), "a small round has no verdict:\n{table}");
+}
+
+#[test]
+fn an_unknown_workload_is_refused_with_the_known_ones() {
+    let output = Command::new(env!("CARGO_BIN_EXE_lifeboat-bench")).args(["--only", "tea"]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("no workload tea") && told.contains("chain"), "{told}");
+}
