@@ -72,6 +72,8 @@ pub(crate) enum Command {
     Runs(RunsArgs),
     /// Show how a run stands and what it waits for
     Status(StatusArgs),
+    /// Say why a run or a step waits, who can act now, and what each decision would lead to
+    Why(WhyArgs),
     /// Report what a run achieved against what was promised
     Report(ReportArgs),
     /// Say yes to a step that asks
@@ -256,6 +258,17 @@ pub(crate) struct RunsArgs {
 pub(crate) struct StatusArgs {
     /// The run; the end of its name is enough. Without it: the newest
     pub(crate) run: Option<String>,
+    /// Output
+    #[arg(long, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// The run; the end of its name is enough. Without it: the newest
+    pub(crate) run: Option<String>,
+    /// One step; without it every step that waits, was left out or is not done
+    pub(crate) step: Option<String>,
     /// Output
     #[arg(long, default_value = "text")]
     pub(crate) format: Format,

@@ -22,3 +22,4 @@ pub(crate) mod status;
 pub(crate) mod steps;
 pub(crate) mod store;
 pub(crate) mod test;
+pub(crate) mod why;

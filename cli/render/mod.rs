@@ -7,6 +7,7 @@ pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod steps;
 pub(crate) mod test;
+pub(crate) mod why;
 mod words;
 
 /// Whether a process drives a run.

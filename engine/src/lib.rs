@@ -12,6 +12,7 @@ pub mod drill;
 pub mod evidence;
 pub mod executor;
 pub mod facts;
+pub mod foresee;
 pub mod freeze;
 pub mod growth;
 pub mod history;
@@ -36,6 +37,7 @@ pub mod sim;
 pub mod steering;
 pub mod step;
 mod tenure;
+pub mod why;
 
 pub use clock::Clock;
 pub use context::{ReadContext, StepContext};

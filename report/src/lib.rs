@@ -22,6 +22,6 @@ pub use picture::timeline::timeline_svg;
 pub use report::{
     Actuals, Answer, Approval, ApprovalEnd, Band, Clock, Decision, Digests, Doing, ExpectedLoss, Figure, LeftBehind, Level, Met, Moment,
     Notice, ObjectiveSeconds, OutageBegan, Part, Person, REPORT_FORMAT, Rehearsal, Report, Resume, Rpa, Seen, Segment, Standing,
-    StepReport, Verdict, Wanted, json,
+    StepReport, Stop, Verdict, Wanted, json,
 };
 pub use text::{Colour, text};

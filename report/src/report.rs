@@ -62,6 +62,9 @@ pub struct Report {
     pub decisions: Vec<Decision>,
     /// Each time a new process took the run over.
     pub resumes: Vec<Resume>,
+    /// Pauses and freezes that held the run back.
+    #[serde(default)]
+    pub stops: Vec<Stop>,
     /// Losses measured after the act, one for each resource, best method.
     pub losses: Vec<Rpa>,
     /// Losses estimated before the act: not actuals.
@@ -521,6 +524,29 @@ pub struct Decision {
     pub step: Option<String>,
     /// Their words.
     pub comment: Option<String>,
+}
+
+/// A pause, or a freeze that the run met.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stop {
+    /// `paused` or `frozen`.
+    pub kind: String,
+    /// The frozen resource; absent for everything.
+    pub resource: Option<String>,
+    /// Since when.
+    pub from: Timestamp,
+    /// Until when; absent where it goes on.
+    pub to: Option<Timestamp>,
+    /// So long, until now where it goes on.
+    pub seconds: Option<f64>,
+    /// Who; absent where the freezes could not be read.
+    pub by: Option<Person>,
+    /// Why.
+    pub why: String,
+    /// Who ended it.
+    pub ended_by: Option<Person>,
+    /// Why it was ended.
+    pub ended_why: Option<String>,
 }
 
 /// A new process took the run over.

@@ -25,3 +25,4 @@ mod steer;
 mod tables;
 mod takeover;
 mod undo;
+mod why;

@@ -13,7 +13,7 @@ use lifeboat_runbooks::plan::Plan;
 
 use super::JudgeError;
 use super::recovery::{length, nanoseconds};
-use crate::report::{Answer, Approval, ApprovalEnd, Band, Decision, Doing, Person, Resume, Seen, Segment};
+use crate::report::{Answer, Approval, ApprovalEnd, Band, Decision, Doing, Person, Resume, Seen, Segment, Stop};
 
 /// What a person decided who declared a step done.
 pub(super) const RESOLVED_AS_DONE: &str = "resolved as done";
@@ -66,6 +66,7 @@ pub(super) struct History {
     pub(super) approvals: Vec<Approval>,
     pub(super) decisions: Vec<Decision>,
     pub(super) resumes: Vec<Resume>,
+    pub(super) stops: Vec<Stop>,
     pub(super) jumps: Vec<Jump>,
     /// All steps back of the recording clock together, in nanoseconds.
     pub(super) went_back_ns: i128,
@@ -96,6 +97,7 @@ pub(super) fn walk(plan: &Plan, entries: &[Entry]) -> Result<History, JudgeError
         approvals: Vec::new(),
         decisions: Vec::new(),
         resumes: Vec::new(),
+        stops: Vec::new(),
         jumps: Vec::new(),
         went_back_ns: 0,
         undo_began: false,
@@ -196,8 +198,16 @@ impl History {
             Event::FactsRemeasured { step, measures, .. } => {
                 self.measures.extend(measures.iter().map(|measure| Recorded { step: step.clone(), at, measure: measure.clone() }));
             }
-            Event::RunPaused { by, comment } => self.decide(at, by, "paused the run", None, Some(comment)),
-            Event::RunContinued { by, comment } => self.decide(at, by, "let the run go on", None, Some(comment)),
+            Event::RunPaused { by, comment } => {
+                self.stop(at, "paused", None, Some(by), comment);
+                self.decide(at, by, "paused the run", None, Some(comment));
+            }
+            Event::RunContinued { by, comment } => {
+                self.stopped_until(at, "paused", None, Some(by), comment);
+                self.decide(at, by, "let the run go on", None, Some(comment));
+            }
+            Event::RunFrozen { resource, by, why, .. } => self.stop(at, "frozen", resource.as_ref(), by.as_ref(), why),
+            Event::RunThawed { resource, by, why } => self.stopped_until(at, "frozen", resource.as_ref(), by.as_ref(), why),
             Event::RunReopened { by, comment } => self.decide(at, by, "took the run up again", None, Some(comment)),
             Event::UndoInDoubt { step, .. } => self.of(step).doubts += 1,
             Event::StepSkipped { .. }
@@ -207,8 +217,6 @@ impl History {
             | Event::RunHeld { .. }
             | Event::RunReleased
             | Event::UnwindingStarted { .. }
-            | Event::RunFrozen { .. }
-            | Event::RunThawed { .. }
             | Event::UndoSucceeded { .. }
             | Event::UndoNotDone { .. }
             | Event::UndoFailed { .. }
@@ -266,6 +274,9 @@ impl History {
     /// What goes on when the journal ends goes on until its last entry.
     fn close(&mut self) {
         let (as_of, over) = (self.as_of, self.run.outcome.is_some());
+        for stop in self.stops.iter_mut().filter(|stop| stop.to.is_none()) {
+            stop.seconds = length(stop.from, as_of);
+        }
         let attempts: BTreeMap<StepId, (u32, bool)> =
             self.run.steps.iter().map(|(id, step)| (id.clone(), (step.attempts, step.given_up))).collect();
         for (id, history) in &mut self.steps {
@@ -289,6 +300,30 @@ impl History {
     fn decide(&mut self, at: Timestamp, by: &Actor, what: &str, step: Option<&StepId>, comment: Option<&str>) {
         let step = step.map(ToString::to_string);
         self.decisions.push(Decision { at, by: person(by), what: what.to_owned(), step, comment: comment.map(str::to_owned) });
+    }
+
+    fn stop(&mut self, at: Timestamp, kind: &str, resource: Option<&String>, by: Option<&Actor>, why: &str) {
+        self.stops.push(Stop {
+            kind: kind.to_owned(),
+            resource: resource.cloned(),
+            from: at,
+            to: None,
+            seconds: None,
+            by: by.map(person),
+            why: why.to_owned(),
+            ended_by: None,
+            ended_why: None,
+        });
+    }
+
+    fn stopped_until(&mut self, at: Timestamp, kind: &str, resource: Option<&String>, by: Option<&Actor>, why: &str) {
+        let open = self.stops.iter_mut().rev().find(|stop| stop.to.is_none() && stop.kind == kind && stop.resource.as_ref() == resource);
+        if let Some(stop) = open {
+            stop.to = Some(at);
+            stop.seconds = length(stop.from, at);
+            stop.ended_by = by.map(person);
+            stop.ended_why = Some(why.to_owned());
+        }
     }
 
     fn resume(&mut self, at: Timestamp, why: &str, before: Timestamp) {

@@ -109,6 +109,7 @@ pub fn judge(plan: &Plan, entries: &[Entry]) -> Result<Report, JudgeError> {
         approvals: history.approvals.clone(),
         decisions: history.decisions.clone(),
         resumes: history.resumes.clone(),
+        stops: history.stops.clone(),
         losses,
         expected_losses: expected(&history),
         left_behind: left_behind(plan, &history, standing),

@@ -310,6 +310,21 @@ fn people(said: &mut Said, report: &Report) {
 }
 
 fn course(said: &mut Said, history: &History, report: &Report) {
+    for stop in &report.stops {
+        let what = match &stop.resource {
+            Some(resource) => format!("{resource} was frozen"),
+            None if stop.kind == "frozen" => "Everything was frozen".to_owned(),
+            None => "The run was paused".to_owned(),
+        };
+        let by = stop.by.as_ref().map(|by| format!(" by {}", by.name)).unwrap_or_default();
+        let ended = match (&stop.to, &stop.ended_by) {
+            (Some(_), Some(by)) => format!("; {} let it go on: {}", by.name, stop.ended_why.as_deref().unwrap_or_default()),
+            (Some(_), None) => String::new(),
+            (None, _) => "; it is so still".to_owned(),
+        };
+        let text = format!("{what}{by} for {} ({}){ended}", words::seconds_or_unknown(stop.seconds), stop.why);
+        said.say(Level::Attention, &format!("was-{}", stop.kind), text);
+    }
     if !report.resumes.is_empty() {
         let away: f64 = report.resumes.iter().filter_map(|resume| resume.away_seconds_max).sum();
         let times = words::times(report.resumes.len() as u64);
