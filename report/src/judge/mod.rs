@@ -397,4 +397,6 @@ fn drill_ended(history: &History) -> bool {
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod stops;
+#[cfg(test)]
 pub(crate) mod tests;
