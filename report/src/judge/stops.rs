@@ -1,6 +1,5 @@
 //! Tests of pauses and freezes in a report: shown apart, with who and why, and never taken off the measured times.
 
-use super::*;
 use crate::report::Stop;
 use crate::tale::{Tale, good_night, ms, orders, someone};
 use lifeboat_engine::journal::Event;
