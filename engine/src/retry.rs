@@ -22,7 +22,7 @@ mod tests {
 
     #[test]
     fn waits_grow_to_the_longest_and_never_past_it() {
-        let retry = Retry { attempts: 50, backoff_min_ms: 2000, backoff_max_ms: 30_000 };
+        let retry = Retry { attempts: 50, backoff_min_ms: 2000, backoff_max_ms: 30_000, on: None };
         for attempt in 1..50 {
             let wait = delay(&retry, attempt, "run/step").as_millis();
             let whole = (2000u128 << (attempt - 1).min(10)).min(30_000);
@@ -32,7 +32,7 @@ mod tests {
 
     #[test]
     fn two_steps_do_not_wait_equally_long() {
-        let retry = Retry { attempts: 2, backoff_min_ms: 10_000, backoff_max_ms: 30_000 };
+        let retry = Retry { attempts: 2, backoff_min_ms: 10_000, backoff_max_ms: 30_000, on: None };
         assert_ne!(delay(&retry, 1, "a/x"), delay(&retry, 1, "b/x"));
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn step(name: &str, step_type: &str, needs: &[&str], effect: Option<(
         condition: None,
         asserts: Vec::new(),
         timeout_ms: 60_000,
-        retry: Retry { attempts: 1, backoff_min_ms: 1000, backoff_max_ms: 1000 },
+        retry: Retry { attempts: 1, backoff_min_ms: 1000, backoff_max_ms: 1000, on: None },
         undo: UndoRule::Default,
         on_failure: None,
         point_of_no_return: Return::Possible,
@@ -49,7 +49,7 @@ pub(crate) fn orders(mode: &str) -> Plan {
     promote.point_of_no_return = Return::NoReturn;
     promote.preview = "promote us-west-2 of orders-db if at most 1m of data would be lost".to_owned();
     let mut dns = step("dns", "update-dns", &["promote"], Some(("orders-dns", Effect::Change)));
-    dns.retry = Retry { attempts: 5, backoff_min_ms: 2000, backoff_max_ms: 30_000 };
+    dns.retry = Retry { attempts: 5, backoff_min_ms: 2000, backoff_max_ms: 30_000, on: None };
     let mut accept = step("accept", "approval", &["loss"], None);
     accept.condition = Some("mode == \"failover\" && !steps.loss.outputs.within_rpo".to_owned());
     plan(

@@ -228,6 +228,10 @@ fn step(period: &dyn Fn(&str) -> Value) -> Value {
                 "type": "object", "additionalProperties": false, "required": ["attempts"], "description": "How often and how far apart attempts are made. Left out: one attempt.",
                 "properties": {
                     "attempts": { "type": "integer", "minimum": 1, "maximum": 100, "description": "Attempts in all, the first included." },
+                    "on": {
+                        "type": "array", "minItems": 1, "maxItems": 3, "items": { "enum": ["not-done", "in-doubt", "refused"] },
+                        "description": "After which errors: not-done (proven to have had no effect), in-doubt (the outcome was lost, and a look at the world says that nothing was done), refused (a check said no). Left out: not-done and in-doubt.",
+                    },
                     "backoff": { "type": "string", "description": "Shortest and longest wait between attempts, for example 2s..30s; it doubles each time. Left out: 1s..30s." },
                 },
             },

@@ -9,7 +9,7 @@ use crate::codes;
 use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::duration::Period;
 use crate::names::{StepId, is_step_name};
-use crate::plan::{Objectives, OnFailure, Retry, Return, UndoRule};
+use crate::plan::{ErrorClass, Objectives, OnFailure, Retry, Return, UndoRule};
 use crate::render::line_of;
 use crate::runbook::{
     DRILL, ForEach, Input, InputType, MODE_DEFAULT, Output, RETRY_DEFAULT, Runbook, STEPS_MAX, Spanned, Step, TIMEOUT_DEFAULT_MS, Trigger,
@@ -352,7 +352,9 @@ impl Reader<'_> {
         let Some(node) = node else { return RETRY_DEFAULT };
         let whole = |node: &Node| node.scalar().and_then(|scalar| scalar.value.as_u64()).and_then(|whole| u32::try_from(whole).ok());
         let attempts = node.get("attempts").and_then(whole).unwrap_or(1).clamp(1, 100);
-        let mut retry = Retry { attempts, ..RETRY_DEFAULT };
+        let class = |node: &Node| ErrorClass::ALL.into_iter().find(|class| node.text() == Some(class.word()));
+        let on = node.get("on").map(|list| list.items().iter().filter_map(class).collect::<Vec<_>>().into());
+        let mut retry = Retry { attempts, on, ..RETRY_DEFAULT };
         if let Some(backoff) = spanned(node.get("backoff")) {
             match backoff_of(&backoff.value) {
                 Ok((min, max)) => (retry.backoff_min_ms, retry.backoff_max_ms) = (min, max),

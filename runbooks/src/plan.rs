@@ -106,6 +106,73 @@ pub struct Retry {
     pub backoff_min_ms: u64,
     /// Longest wait.
     pub backoff_max_ms: u64,
+    /// After which errors another attempt is made, where that is written: otherwise after [`ErrorClass::NotDone`] and
+    /// [`ErrorClass::InDoubt`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<ErrorClasses>,
+}
+
+impl Retry {
+    /// Whether another attempt is made after an error of this class, as far as there are attempts left.
+    #[must_use]
+    pub fn covers(&self, class: ErrorClass) -> bool {
+        match (self.on, class) {
+            (Some(classes), class) => classes.0 & class.bit() != 0,
+            (None, ErrorClass::NotDone | ErrorClass::InDoubt) => true,
+            (None, ErrorClass::Refused) => false,
+        }
+    }
+}
+
+/// How an attempt did not succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorClass {
+    /// Proven to have had no effect, by a cause that may pass.
+    NotDone,
+    /// Its outcome was lost, and a look at the world says that it had no effect.
+    InDoubt,
+    /// A check says that it must not be done now.
+    Refused,
+}
+
+impl ErrorClass {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::NotDone, Self::InDoubt, Self::Refused];
+
+    fn bit(self) -> u8 {
+        match self {
+            Self::NotDone => 1,
+            Self::InDoubt => 2,
+            Self::Refused => 4,
+        }
+    }
+
+    /// The word of the language.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::NotDone => "not-done",
+            Self::InDoubt => "in-doubt",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Several classes of errors. Stored as a list of their words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<ErrorClass>", into = "Vec<ErrorClass>")]
+pub struct ErrorClasses(u8);
+
+impl From<Vec<ErrorClass>> for ErrorClasses {
+    fn from(classes: Vec<ErrorClass>) -> Self {
+        Self(classes.into_iter().fold(0, |bits, class| bits | class.bit()))
+    }
+}
+
+impl From<ErrorClasses> for Vec<ErrorClass> {
+    fn from(classes: ErrorClasses) -> Self {
+        ErrorClass::ALL.into_iter().filter(|class| classes.0 & class.bit() != 0).collect()
+    }
 }
 
 /// What unwinding does with a step that is done.

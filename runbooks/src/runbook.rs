@@ -25,7 +25,7 @@ pub const TIMEOUT_DEFAULT_MS: u64 = 5 * 60 * 1000;
 
 /// What is done after a failed attempt where the step says nothing: nothing, because only its author knows whether trying again helps.
 /// The waits hold where only `attempts` is written.
-pub const RETRY_DEFAULT: Retry = Retry { attempts: 1, backoff_min_ms: 1000, backoff_max_ms: 30_000 };
+pub const RETRY_DEFAULT: Retry = Retry { attempts: 1, backoff_min_ms: 1000, backoff_max_ms: 30_000, on: None };
 
 /// Something and where it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use crate::run::effect_of;
 use crate::step::{Observation, Readiness, Retryable, StepError};
 use crate::tenure::Standing;
 use lifeboat_runbooks::names::{Effect, StepId};
-use lifeboat_runbooks::plan::{PlanStep, Retry};
+use lifeboat_runbooks::plan::{ErrorClass, PlanStep, Retry};
 
 /// Longest time of one `prepare`: it only looks.
 const PREPARE_FOR_MAX: Duration = Duration::from_secs(30);
@@ -247,9 +247,18 @@ async fn prepare(call: &Call) -> Answer {
         let answer = asked.unwrap_or_else(|| {
             Err(StepError::not_done(format!("its checks gave no answer within {}", lifeboat_runbooks::Period(PREPARE_FOR_MAX))))
         });
+        let class = match &answer {
+            Err(StepError::NotDone { retry: Retryable::Yes, .. }) => Some(ErrorClass::NotDone),
+            Ok(Readiness::Refused { .. }) | Err(StepError::Refused { .. }) => Some(ErrorClass::Refused),
+            Ok(Readiness::Ready { .. } | Readiness::Later { .. })
+            | Err(StepError::NotDone { retry: Retryable::No, .. } | StepError::Unknown { .. }) => None,
+        };
         match answer {
-            Err(StepError::NotDone { why, retry: Retryable::Yes }) if tried < call.retry.attempts => {
-                call.handle.tell(&call.step, &format!("its checks failed ({why}); trying again"));
+            Ok(Readiness::Refused { why, .. }) | Err(StepError::NotDone { why, .. } | StepError::Refused { why, .. })
+                if tried < call.retry.attempts && class.is_some_and(|class| call.retry.covers(class)) =>
+            {
+                let what = if class == Some(ErrorClass::Refused) { "its checks said no" } else { "its checks failed" };
+                call.handle.tell(&call.step, &format!("{what} ({why}); trying again"));
                 call.ports.clock.sleep(retry::delay(&call.retry, tried, &format!("{}/{}/gate", call.handle.run, call.step))).await;
                 tried += 1;
             }

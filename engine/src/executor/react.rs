@@ -16,7 +16,7 @@ use crate::run::{RunPhase, StepState, effect_of};
 use crate::sight::Sight;
 use crate::step::{Observation, Readiness, Retryable, StepError};
 use lifeboat_runbooks::names::{Effect, StepId};
-use lifeboat_runbooks::plan::PlanStep;
+use lifeboat_runbooks::plan::{ErrorClass, PlanStep};
 
 /// Attempts that a step which changes something gets, even without `retry`, when an attempt of unknown outcome is observed to have
 /// done nothing: the request was lost on its way.
@@ -126,11 +126,14 @@ impl Executor {
         let id = step.id.clone();
         match error {
             StepError::Unknown { why } => self.record(Event::StepInDoubt { step: id, why }),
-            StepError::Refused { why, evidence } => self.record(Event::StepFailed { step: id, why, evidence, retry_at: None }),
+            StepError::Refused { why, evidence } => {
+                let retry_at = self.due_after_error(step, ErrorClass::Refused);
+                self.record(Event::StepFailed { step: id, why, evidence, retry_at })
+            }
             StepError::NotDone { why, retry } => {
                 let retry_at = match retry {
-                    Retryable::Yes if self.attempts(&id) < self.attempts_for(step, 1) => Some(self.due(step)),
-                    Retryable::Yes | Retryable::No => None,
+                    Retryable::Yes => self.due_after_error(step, ErrorClass::NotDone),
+                    Retryable::No => None,
                 };
                 self.record(Event::StepFailed { step: id, why, evidence: Evidence::none(), retry_at })
             }
@@ -152,7 +155,9 @@ impl Executor {
                 }
             }
             Ok(Observation::NotDone) if self.run.state(&id) == StepState::InDoubt => {
-                let retry_at = (self.attempts(&id) < self.attempts_after_doubt(step)).then(|| self.due(step));
+                // What was observed not to be done is tried again; without a look nothing ever is.
+                let again = step.retry.covers(ErrorClass::InDoubt) && self.attempts(&id) < self.attempts_after_doubt(step);
+                let retry_at = again.then(|| self.due(step));
                 self.record(Event::StepFailed {
                     step: id,
                     why: format!("observed: it was not done ({why_in_doubt})"),
@@ -175,6 +180,12 @@ impl Executor {
                 evidence: Evidence::none(),
             }),
         }
+    }
+
+    /// When the next attempt is due after an error of this class, if there is to be one.
+    fn due_after_error(&self, step: &PlanStep, class: ErrorClass) -> Option<Timestamp> {
+        let again = step.retry.covers(class) && self.attempts(&step.id) < self.attempts_for(step, 1);
+        again.then(|| self.due(step))
     }
 
     /// How many attempts a step gets whose outcome was lost, and how often one that goes on by itself is waited for.

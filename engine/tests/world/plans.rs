@@ -7,7 +7,7 @@ use lifeboat_engine::journal::Actor;
 use lifeboat_engine::registry::Registry;
 use lifeboat_engine::{Effect, StepId, Touch};
 use lifeboat_runbooks::catalog::Resources;
-use lifeboat_runbooks::plan::{Objectives, OnFailure, PLAN_FORMAT, Places, Plan, PlanStep, Retry, Return, UndoRule};
+use lifeboat_runbooks::plan::{ErrorClass, Objectives, OnFailure, PLAN_FORMAT, Places, Plan, PlanStep, Retry, Return, UndoRule};
 use lifeboat_store::Digest;
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ fn draft(name: &str, step_type: &str) -> Draft {
         condition: None,
         asserts: Vec::new(),
         timeout_ms: 10_000,
-        retry: Retry { attempts: 1, backoff_min_ms: 1000, backoff_max_ms: 8000 },
+        retry: Retry { attempts: 1, backoff_min_ms: 1000, backoff_max_ms: 8000, on: None },
         undo: UndoRule::Default,
         on_failure: None,
         point_of_no_return: Return::Possible,
@@ -128,6 +128,11 @@ impl Draft {
 
     pub(crate) fn tries(mut self, attempts: u32) -> Self {
         self.0.retry.attempts = attempts;
+        self
+    }
+
+    pub(crate) fn tries_on(mut self, classes: &[ErrorClass]) -> Self {
+        self.0.retry.on = Some(classes.to_vec().into());
         self
     }
 
