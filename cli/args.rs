@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Run a runbook in the foreground
     Run(RunArgs),
+    /// Run a runbook as a drill: it puts everything back, and passes or fails against what is promised
+    Drill(DrillArgs),
     /// Go on with a run whose process is gone
     Resume(ResumeArgs),
     /// List runs
@@ -150,6 +152,22 @@ pub(crate) struct RunArgs {
     /// When service was last known good and when its failure was first seen: two instants of RFC 3339 with a comma between
     #[arg(long, value_name = "EARLIEST,LATEST")]
     pub(crate) outage_began: Option<String>,
+    /// Leave as soon as only a person can help (exit code 4); `resume` goes on later
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// What is printed at the end
+    #[arg(long, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrillArgs {
+    /// The runbook; it has to name the mode `drill`
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// An input; may be given several times
+    #[arg(long = "input", value_name = "NAME=VALUE")]
+    pub(crate) inputs: Vec<String>,
     /// Leave as soon as only a person can help (exit code 4); `resume` goes on later
     #[arg(long)]
     pub(crate) no_wait: bool,

@@ -4,6 +4,7 @@ use lifeboat_engine::history;
 use lifeboat_engine::inventory::Inventory;
 use lifeboat_engine::journal::{Entry, RunId};
 use lifeboat_engine::ports::Ports;
+use lifeboat_engine::proof::{self, Proofs};
 use lifeboat_engine::registry::Registry;
 use lifeboat_engine::run::Run;
 use lifeboat_engine::steering::{Command, SteerError};
@@ -108,7 +109,9 @@ impl Desk {
             Self::There { .. } => match self.ask(&Request::Page(page)).await? {
                 Reply::Runs(listing) => Ok(listing),
                 Reply::Failed(why) => Err(Trouble::engine(why)),
-                Reply::Names(_) | Reply::Journal { .. } | Reply::Done | Reply::Refused(_) | Reply::MakesWay(_) => Err(another_question()),
+                Reply::Names(_) | Reply::Journal { .. } | Reply::Done | Reply::Refused(_) | Reply::MakesWay(_) | Reply::Proofs(_) => {
+                    Err(another_question())
+                }
             },
         }
     }
@@ -120,7 +123,9 @@ impl Desk {
             Self::There { .. } => match self.ask(&Request::Names).await? {
                 Reply::Names(names) => Ok(names),
                 Reply::Failed(why) => Err(Trouble::engine(why)),
-                Reply::Runs(_) | Reply::Journal { .. } | Reply::MakesWay(_) | Reply::Done | Reply::Refused(_) => Err(another_question()),
+                Reply::Runs(_) | Reply::Journal { .. } | Reply::MakesWay(_) | Reply::Proofs(_) | Reply::Done | Reply::Refused(_) => {
+                    Err(another_question())
+                }
             },
         }
     }
@@ -142,7 +147,9 @@ impl Desk {
             Self::There { .. } => match self.ask(&Request::Journal(run.clone())).await? {
                 Reply::Journal { plan, entries } => Ok((*plan, entries)),
                 Reply::Failed(why) => Err(Trouble::engine(why)),
-                Reply::Runs(_) | Reply::Names(_) | Reply::Done | Reply::Refused(_) | Reply::MakesWay(_) => Err(another_question()),
+                Reply::Runs(_) | Reply::Names(_) | Reply::Done | Reply::Refused(_) | Reply::MakesWay(_) | Reply::Proofs(_) => {
+                    Err(another_question())
+                }
             },
         }
     }
@@ -164,7 +171,21 @@ impl Desk {
             Reply::Done => Ok(Ok(())),
             Reply::Refused(error) => Ok(Err(error)),
             Reply::Failed(why) => Err(Trouble::engine(why)),
-            Reply::Runs(_) | Reply::Names(_) | Reply::Journal { .. } | Reply::MakesWay(_) => Err(another_question()),
+            Reply::Runs(_) | Reply::Names(_) | Reply::Journal { .. } | Reply::MakesWay(_) | Reply::Proofs(_) => Err(another_question()),
+        }
+    }
+
+    /// What the runs of a runbook proved.
+    pub(crate) async fn proofs(&self, runbook: &str) -> Result<Proofs, Trouble> {
+        match self {
+            Self::Here { ports, .. } => proof::read(ports.store.as_ref(), runbook).await.map_err(|error| wiring::store_trouble(&error)),
+            Self::There { .. } => match self.ask(&Request::Proofs(runbook.to_owned())).await? {
+                Reply::Proofs(proofs) => Ok(*proofs),
+                Reply::Failed(why) => Err(Trouble::engine(why)),
+                Reply::Runs(_) | Reply::Names(_) | Reply::Journal { .. } | Reply::Done | Reply::Refused(_) | Reply::MakesWay(_) => {
+                    Err(another_question())
+                }
+            },
         }
     }
 
@@ -234,7 +255,7 @@ fn done(reply: Reply) -> Result<(), Trouble> {
         Reply::Done => Ok(()),
         Reply::Refused(error) => Err(Trouble::refused(error.to_string())),
         Reply::Failed(why) => Err(Trouble::engine(why)),
-        Reply::Runs(_) | Reply::Names(_) | Reply::Journal { .. } | Reply::MakesWay(_) => Err(another_question()),
+        Reply::Runs(_) | Reply::Names(_) | Reply::Journal { .. } | Reply::MakesWay(_) | Reply::Proofs(_) => Err(another_question()),
     }
 }
 

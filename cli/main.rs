@@ -57,6 +57,7 @@ async fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Check(a) => commands::check::run(&global, &a),
         Command::Plan(a) => commands::plan::run(&global, &a).await,
         Command::Run(a) => commands::run::run(&global, &a).await,
+        Command::Drill(a) => commands::drill::run(&global, &a).await,
         Command::Resume(a) => commands::resume::run(&global, &a).await,
         Command::Runs(a) => commands::runs::run(&global, &a).await,
         Command::Status(a) => commands::status::run(&global, &a).await,

@@ -87,9 +87,16 @@ async fn ask(global: &Global, wish: Wish<'_>) -> Vec<RunId> {
     match Client::new(&global.data).ask(&request).await {
         Ok(Reply::MakesWay(runs)) => runs,
         // An owner without a socket, or one that answers nothing, does not make way.
-        Ok(Reply::Runs(_) | Reply::Names(_) | Reply::Journal { .. } | Reply::Done | Reply::Refused(_) | Reply::Failed(_)) | Err(_) => {
-            Vec::new()
-        }
+        Ok(
+            Reply::Proofs(_)
+            | Reply::Runs(_)
+            | Reply::Names(_)
+            | Reply::Journal { .. }
+            | Reply::Done
+            | Reply::Refused(_)
+            | Reply::Failed(_),
+        )
+        | Err(_) => Vec::new(),
     }
 }
 

@@ -7,6 +7,7 @@ use lifeboat_engine::growth;
 use lifeboat_engine::history;
 use lifeboat_engine::journal::Outcome;
 use lifeboat_engine::ports::Ports;
+use lifeboat_engine::proof;
 use lifeboat_engine::run::Run;
 use lifeboat_server::control::{Control, Listener};
 use lifeboat_store::{OwnerId, Seq};
@@ -48,7 +49,9 @@ pub(crate) async fn drive(
         .map_err(|error| Trouble::engine(format!("the control socket in {} cannot be opened: {error}", global.data.display())))?;
     let id = run.id.clone();
     let locks = run.locks.clone();
-    let mut progress = Progress::new(run.clone(), Arc::clone(&ports.clock), wiring::command(global), global.color);
+    // Without timings the progress says less, and the run goes on all the same.
+    let proofs = proof::read(ports.store.as_ref(), &run.plan.runbook).await.unwrap_or_default();
+    let mut progress = Progress::new(run.clone(), proofs, Arc::clone(&ports.clock), wiring::command(global), global.color);
     let (executor, handle) = Executor::new(ports.clone(), owner, run, next);
     let mut notices = handle.notices.subscribe();
     control.drives(handle.clone());

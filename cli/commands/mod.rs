@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod begin;
 pub(crate) mod cancel;
 pub(crate) mod check;
+pub(crate) mod drill;
 pub(crate) mod drive;
 pub(crate) mod freeze;
 pub(crate) mod graph;

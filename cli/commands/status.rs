@@ -1,6 +1,8 @@
 //! `lifeboat status`: how a run stands, what it waits for, and the commands that help.
 
+use lifeboat_engine::clock::{Clock, SystemClock};
 use lifeboat_engine::journal::Outcome;
+use lifeboat_engine::predict;
 use lifeboat_engine::run::RunPhase;
 use lifeboat_server::control::RunSummary;
 use serde_json::json;
@@ -18,7 +20,11 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<Exit, Trou
     let summary = RunSummary::of(&run);
     match args.format {
         Format::Text => {
-            print(&render::status::text(&run, &summary, desk.driver(), &wiring::hint(global)))?;
+            // What was never timed, or cannot be read, is no reason to show less of the run.
+            let proofs = desk.proofs(&run.plan.runbook).await.unwrap_or_default();
+            let left = predict::left(&run, &proofs, SystemClock.now());
+            let left = left.map(|left| render::status::left(&run, &left, SystemClock.now()));
+            print(&render::status::text(&run, &summary, desk.driver(), &wiring::hint(global), left.as_deref()))?;
             for notice in desk.notices() {
                 print(&format!("note: {notice}\n"))?;
             }

@@ -1,6 +1,7 @@
 //! Text for people, one file per thing shown. Data in, text out; only `progress` draws on the terminal.
 
 pub(crate) mod plan;
+pub(crate) mod predicted;
 pub(crate) mod progress;
 pub(crate) mod runs;
 pub(crate) mod simulate;

@@ -3,16 +3,18 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use lifeboat_engine::predict::Predicted;
 use lifeboat_engine::preflight::{Answer, StepReadiness};
+use lifeboat_engine::readiness::{Proven, Readiness};
 use lifeboat_engine::run::{crosses, effect_of};
 use lifeboat_runbooks::Period;
 use lifeboat_runbooks::names::Effect;
 use lifeboat_runbooks::plan::{Plan, PlanStep};
 
-use super::words;
+use super::{predicted, words};
 
 /// The whole plan with the readiness of each step.
-pub(crate) fn text(plan: &Plan, readiness: &[StepReadiness]) -> String {
+pub(crate) fn text(plan: &Plan, readiness: &[StepReadiness], proven: Option<&Readiness>, predicted: Option<&Predicted>) -> String {
     let mut text = String::new();
     let objective = |ms: Option<u64>| ms.map_or("not set".to_owned(), |ms| Period(Duration::from_millis(ms)).to_string());
     let _ = writeln!(text, "{} ({}), mode {}", plan.title, plan.runbook, plan.mode);
@@ -29,6 +31,7 @@ pub(crate) fn text(plan: &Plan, readiness: &[StepReadiness]) -> String {
     let _ = writeln!(text, "\nNothing is changed by this preview.\n");
     for (place, step) in plan.steps.iter().enumerate() {
         describe(&mut text, place + 1, step, readiness.iter().find(|answer| answer.step == step.id));
+        proof(&mut text, proven, step);
         if crosses(step) {
             let _ = writeln!(text, "  ──────── point of no return: after this step has begun, undo and abort become hold ────────");
         }
@@ -37,9 +40,21 @@ pub(crate) fn text(plan: &Plan, readiness: &[StepReadiness]) -> String {
         let _ = writeln!(text, "finally, however it ends:");
         for (place, step) in plan.finally.iter().enumerate() {
             describe(&mut text, place + 1, step, readiness.iter().find(|answer| answer.step == step.id));
+            proof(&mut text, proven, step);
         }
     }
     let _ = writeln!(text, "\n{}", summary(readiness));
+    match predicted {
+        Some(predicted) => {
+            let _ = writeln!(text, "{}", predicted::before(predicted, plan.objectives.rto_ms.map(Duration::from_millis)));
+        }
+        None => {
+            let _ = writeln!(text, "no prediction: none of its steps was ever timed");
+        }
+    }
+    if let Some(proven) = proven {
+        let _ = writeln!(text, "{}", drift(proven));
+    }
     let _ = writeln!(text, "structure {}  binding {}", short(&plan.structure), short(&plan.binding));
     text
 }
@@ -95,6 +110,44 @@ fn describe(text: &mut String, place: usize, step: &PlanStep, readiness: Option<
             text.push_str(&words::evidence(evidence, "        "));
         }
         None => {}
+    }
+}
+
+fn proof(text: &mut String, proven: Option<&Readiness>, step: &PlanStep) {
+    let Some(found) = proven.and_then(|proven| proven.steps.iter().find(|found| found.step == step.id)) else { return };
+    let _ = match (&found.by, found.state) {
+        (Some(by), state) => {
+            let stale = if state == Proven::Stale { ": STALE" } else { "" };
+            let on = if by.on.is_empty() { String::new() } else { format!(" on {}", by.on.join(", ")) };
+            writeln!(text, "    proven {} by {} {}{on}{stale}", by.at.strftime("%Y-%m-%d %H:%M UTC"), words::clean(&by.mode), by.run)
+        }
+        (None, _) => writeln!(text, "    proven never, as it is written"),
+    };
+}
+
+/// What changed since the last drill, and how many steps are proven.
+fn drift(proven: &Readiness) -> String {
+    let fresh = proven.steps.iter().filter(|step| step.state == Proven::Fresh).count();
+    let stale = proven.steps.iter().filter(|step| step.state == Proven::Stale).count();
+    let stale = if stale > 0 { format!(", {stale} stale") } else { String::new() };
+    let steps = format!("{fresh} of {} steps are proven as they are written{stale}", proven.steps.len());
+    let Some(drift) = &proven.drift else { return format!("{steps}; no drill has succeeded yet: `lifeboat drill`") };
+    let named = |what: &str, steps: &[lifeboat_engine::StepId]| {
+        let names: Vec<&str> = steps.iter().take(8).map(lifeboat_engine::StepId::as_str).collect();
+        let more = steps.len().saturating_sub(8);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        (!steps.is_empty()).then(|| format!("{what} {}{more}", names.join(", ")))
+    };
+    let changes: Vec<String> =
+        [named("changed", &drift.steps_changed), named("new", &drift.steps_added), named("gone", &drift.steps_removed)]
+            .into_iter()
+            .flatten()
+            .collect();
+    let since = drift.at.strftime("%Y-%m-%d %H:%M UTC");
+    match (drift.changed, changes.is_empty()) {
+        (false, _) => format!("{steps}; nothing changed since the drill of {since}"),
+        (true, true) => format!("{steps}; since the drill of {since} only the order or the rules of the whole changed"),
+        (true, false) => format!("{steps}; since the drill of {since}: {}", changes.join("; ")),
     }
 }
 

@@ -12,6 +12,8 @@ use lifeboat_engine::census::Found;
 use lifeboat_engine::clock::Clock;
 use lifeboat_engine::journal::{Entry, Event};
 use lifeboat_engine::next::{Next, next};
+use lifeboat_engine::predict;
+use lifeboat_engine::proof::Proofs;
 use lifeboat_engine::run::{Run, RunPhase, StepState};
 use lifeboat_server::control::{BrakeKind, RunSummary};
 
@@ -31,18 +33,19 @@ pub(crate) struct Progress {
     terminal: bool,
     colour: bool,
     told_waiting: Vec<String>,
+    proofs: Proofs,
 }
 
 impl Progress {
     /// `command` is how a person calls this program from anywhere: with its inventory and data folder.
-    pub(crate) fn new(run: Run, clock: Arc<dyn Clock>, command: String, color: When) -> Self {
+    pub(crate) fn new(run: Run, proofs: Proofs, clock: Arc<dyn Clock>, command: String, color: When) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let colour = match color {
             When::Always => true,
             When::Never => false,
             When::Auto => terminal && std::env::var_os("NO_COLOR").is_none(),
         };
-        Self { run, words: BTreeMap::new(), clock, command, drawn_rows: 0, terminal, colour, told_waiting: Vec::new() }
+        Self { run, words: BTreeMap::new(), clock, command, drawn_rows: 0, terminal, colour, told_waiting: Vec::new(), proofs }
     }
 
     pub(crate) fn begin(&mut self) {
@@ -163,7 +166,22 @@ impl Progress {
 
     /// What is left of the RTO, counted from the earliest known beginning of the outage.
     fn objective(&self) -> String {
-        let Some(rto) = self.run.plan.objectives.rto_ms.map(Duration::from_millis) else { return String::new() };
+        let rto = self.run.plan.objectives.rto_ms.map(Duration::from_millis);
+        let left = predict::left(&self.run, &self.proofs, self.clock.now());
+        let rto = match (rto, left) {
+            (rto, Some(left)) => {
+                let began = self
+                    .run
+                    .incident
+                    .outage_began
+                    .map(|(earliest, _)| earliest)
+                    .or_else(|| self.measured_outage())
+                    .or(self.run.admitted_at);
+                return super::predicted::left(&left, self.since(began), rto);
+            }
+            (Some(rto), None) => rto,
+            (None, None) => return String::new(),
+        };
         let began =
             self.run.incident.outage_began.map(|(earliest, _)| earliest).or_else(|| self.measured_outage()).or(self.run.admitted_at);
         let used = self.since(began);

@@ -3,15 +3,18 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use lifeboat_engine::journal::Outcome;
+use lifeboat_engine::predict::Left;
 use lifeboat_engine::run::{Ask, Run, RunPhase, StepState};
 use lifeboat_server::control::{BrakeKind, RunSummary};
 use serde_json::Value;
 
-use super::{Driver, runs, words};
+use super::{Driver, predicted, runs, words};
 
 /// `command` is how a person calls this program for the same inventory and data.
-pub(crate) fn text(run: &Run, summary: &RunSummary, driver: Driver, command: &str) -> String {
+/// `left` is what is left of it, in words.
+pub(crate) fn text(run: &Run, summary: &RunSummary, driver: Driver, command: &str, left: Option<&str>) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{}  {} ({})", run.id, run.plan.title, run.plan.mode);
     let _ = writeln!(
@@ -30,6 +33,9 @@ pub(crate) fn text(run: &Run, summary: &RunSummary, driver: Driver, command: &st
         );
     } else if let Some(from) = run.admitted_at {
         let _ = writeln!(text, "started {} by {}", from.strftime("%Y-%m-%d %H:%M:%S UTC"), words::clean(&summary.started_by));
+    }
+    if let Some(left) = left {
+        let _ = writeln!(text, "{left}");
     }
     for brake in &summary.brakes {
         let _ = writeln!(text, "{}", runs::braked(brake));
@@ -58,6 +64,13 @@ pub(crate) fn text(run: &Run, summary: &RunSummary, driver: Driver, command: &st
         });
     }
     text
+}
+
+/// What is left of a run at this instant, held against its recovery time objective.
+pub(crate) fn left(run: &Run, left: &Left, now: Timestamp) -> String {
+    let since = |from: Timestamp| Duration::try_from(now.duration_since(from)).unwrap_or(Duration::ZERO);
+    let began = run.incident.outage_began.map(|(earliest, _)| earliest).or(run.admitted_at);
+    predicted::left(left, began.map_or(Duration::ZERO, since), run.plan.objectives.rto_ms.map(Duration::from_millis))
 }
 
 /// Exact commands for what waits.

@@ -3,6 +3,7 @@
 //!
 //! [`judge`] is the only place where figures are made. [`text`], [`json`], [`html`], [`graph`] and [`timeline_svg`] show them.
 
+mod drill;
 mod html;
 mod judge;
 mod marks;
@@ -15,6 +16,7 @@ mod tale;
 mod text;
 mod words;
 
+pub use drill::{CleanUp, DrillLine, DrillReport, Prediction, drill_text, prediction_text};
 pub use html::html;
 pub use judge::{JudgeError, judge};
 pub use picture::graph;

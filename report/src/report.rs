@@ -6,6 +6,8 @@ use serde_json::Value;
 
 use lifeboat_engine::run::StepState;
 
+use crate::drill::{DrillReport, Prediction};
+
 /// Version of the JSON form. Fields may be added within a version; none is removed or changes its meaning.
 pub const REPORT_FORMAT: u16 = 1;
 
@@ -44,6 +46,10 @@ pub struct Report {
     pub met: Met,
     /// In a drill, what would be judged in a disaster; a drill itself never meets an objective.
     pub rehearsal: Option<Rehearsal>,
+    /// A drill's own judgement, once it is over.
+    pub drill: Option<DrillReport>,
+    /// What it was expected to take when it was admitted, and what it took; absent where nothing was known then.
+    pub prediction: Option<Prediction>,
     /// The named instants.
     pub clock: Clock,
     /// Instant of the last entry: nothing later is known.
@@ -398,6 +404,8 @@ pub struct StepReport {
     pub preview: String,
     /// `executed`, `observed` (found done in the world) or `resolved` (a person said so), where it is done.
     pub known_by: Option<String>,
+    /// Whether this run proves the step as it is written: seen to succeed, by no person's word and against no assertion.
+    pub proven: bool,
     /// The last reason recorded for how it stands.
     pub why: Option<String>,
     /// What it did when, for drawing.

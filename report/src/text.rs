@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::drill::{drill_text, prediction_text};
 use crate::marks::{self, Tone};
 use crate::report::{Doing, Figure, Part, Report, StepReport};
 use crate::words;
@@ -24,6 +25,7 @@ pub fn text(report: &Report, width: usize, colour: Colour) -> String {
     let mut page = Page { out: String::new(), width: width.clamp(WIDTH.0, WIDTH.1), colour };
     page.headline(report);
     page.figures(report);
+    page.drill(report);
     page.wanted(report);
     page.notices(report);
     page.clock(report);
@@ -98,6 +100,19 @@ impl Page {
         );
         self.item(" ", &by);
         self.out.push('\n');
+    }
+
+    fn drill(&mut self, report: &Report) {
+        let text = drill_text(report);
+        if !text.is_empty() {
+            self.out.push('\n');
+        }
+        for line in text.lines() {
+            self.line(line);
+        }
+        if let Some(prediction) = &report.prediction {
+            self.item("·", &prediction_text(prediction));
+        }
     }
 
     fn figures(&mut self, report: &Report) {

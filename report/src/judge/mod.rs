@@ -3,6 +3,7 @@
 //! Rules it keeps: figures come from journaled observations only; what nobody observed is unknown, never zero; every interval holds
 //! the truth; nothing is green that has not ended, was not verified, or is not proven.
 
+mod drill;
 mod history;
 mod loss;
 mod notices;
@@ -12,6 +13,7 @@ mod verdict;
 
 use std::collections::BTreeSet;
 
+use lifeboat_engine::context::Proof;
 use lifeboat_engine::journal::{Back, Entry, Outcome, Turn};
 use lifeboat_engine::measure::{Loss, Measure};
 use lifeboat_engine::run::{DRILL, IllegalTransition, RunPhase, StepState, crosses};
@@ -100,6 +102,8 @@ pub fn judge(plan: &Plan, entries: &[Entry]) -> Result<Report, JudgeError> {
         objectives,
         met: Met { rto: None, rpo: None },
         rehearsal: None,
+        drill: None,
+        prediction: drill::prediction(&history, &path),
         clock,
         as_of: history.as_of,
         notices: Vec::new(),
@@ -125,6 +129,7 @@ pub fn judge(plan: &Plan, entries: &[Entry]) -> Result<Report, JudgeError> {
     } else {
         report.met = verdict::met(&report, verified(plan, &history));
     }
+    report.drill = drill::drill(plan, &history, &report, verified(plan, &history));
     report.notices = notices::notices(plan, &history, &recovery, &report);
     (report.verdict, report.headline) = verdict::verdict(plan, &history, &report, verified(plan, &history));
     Ok(report)
@@ -334,6 +339,7 @@ fn step_report(step: &PlanStep, part: Part, history: &History, critical: &BTreeS
         point_of_no_return: crosses(step),
         preview: step.preview.clone(),
         known_by: own.known_by.map(str::to_owned),
+        proven: record.is_some_and(|record| record.proof == Some(Proof::Seen) && record.succeeded_at.is_some() && !record.was_rejected),
         why: record.and_then(|record| record.why.clone()),
         segments: own.segments,
         evidence: own.evidence,

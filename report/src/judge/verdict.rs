@@ -78,7 +78,8 @@ fn overrides(report: &Report) -> Vec<String> {
 fn ended(history: &History, report: &Report, verified: bool) -> (Verdict, String) {
     if let Some(rehearsal) = &report.rehearsal {
         let as_planned = report.outcome == Standing::Succeeded || (report.outcome == Standing::Undone && drill_ended(history));
-        if as_planned && verified && report.left_behind.is_empty() {
+        let failed = report.drill.iter().flat_map(|drill| &drill.lines).find(|line| line.holds != Some(true));
+        if as_planned && verified && report.left_behind.is_empty() && failed.is_none() {
             return (
                 Verdict::DrillPassed,
                 format!("Drill passed in {}", words::interval(rehearsal.recovery)).replace("in unknown", "in an unknown time"),
@@ -86,6 +87,14 @@ fn ended(history: &History, report: &Report, verified: bool) -> (Verdict, String
         }
         let why = if !as_planned {
             format!("it {}", ended_words(report.outcome))
+        } else if let Some(line) = failed.filter(|_| verified && report.left_behind.is_empty()) {
+            let what = match line.what.as_str() {
+                "rto" => "recovery time",
+                "rpo" => "data loss",
+                "clean_up" => "clean-up",
+                other => other,
+            };
+            format!("{what}: {}", line.evidence)
         } else if verified {
             format!("it left {} behind", words::list(&report.left_behind.iter().map(|left| left.step.as_str()).collect::<Vec<_>>()))
         } else {

@@ -14,6 +14,7 @@ use lifeboat_engine::history;
 use lifeboat_engine::journal::{Actor, Lock, RunId};
 use lifeboat_engine::ports::{OwnerId, Ports};
 use lifeboat_engine::preemption;
+use lifeboat_engine::proof;
 use lifeboat_engine::resume;
 use lifeboat_engine::steering::{Command, SteerError};
 use tokio::net::{UnixListener, UnixStream};
@@ -69,6 +70,10 @@ impl Control {
             Request::Names => self.names().await.map_or_else(Reply::Failed, Reply::Names),
             Request::Journal(run) => match history::load(self.ports.store.as_ref(), &run).await {
                 Ok(loaded) => Reply::Journal { plan: Box::new((*loaded.run.plan).clone()), entries: loaded.entries },
+                Err(error) => Reply::Failed(with_causes(&error)),
+            },
+            Request::Proofs(runbook) => match proof::read(self.ports.store.as_ref(), &runbook).await {
+                Ok(proofs) => Reply::Proofs(Box::new(proofs)),
                 Err(error) => Reply::Failed(with_causes(&error)),
             },
             Request::MakeWay { by, mode, locks } => {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use lifeboat_engine::freeze::Freeze;
 use lifeboat_engine::growth::ArchiveRecord;
 use lifeboat_engine::journal::{Entry, Lock, Outcome, RunId};
+use lifeboat_engine::proof::Proofs;
 use lifeboat_engine::run::{Run, RunPhase, StepState};
 use lifeboat_engine::steering::{Command, SteerError};
 use lifeboat_runbooks::plan::Plan;
@@ -26,6 +27,8 @@ pub enum Request {
     Names,
     /// A run's plan and entries.
     Journal(RunId),
+    /// What the runs of a runbook proved.
+    Proofs(String),
     /// A live run is about to begin: runs that make way are to turn back.
     MakeWay {
         /// Its name.
@@ -73,6 +76,8 @@ pub enum Reply {
         /// Its entries.
         entries: Vec<Entry>,
     },
+    /// What the runs of a runbook proved.
+    Proofs(Box<Proofs>),
     /// These runs turn back. None where a run that makes way for nobody goes on here.
     MakesWay(Vec<RunId>),
     /// The act is journaled.
