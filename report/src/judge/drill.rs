@@ -22,7 +22,8 @@ pub(super) fn drill(plan: &Plan, history: &History, report: &Report, verified: b
     if report.objectives.rto_seconds.is_some() {
         let said = match rehearsal.within_rto {
             Some(_) => format!("{} from {} to service seen again", words::interval(rehearsal.recovery), from(&rehearsal.counted_from)),
-            None => format!("not measured: service was seen again after {}", words::interval(rehearsal.recovery)),
+            None if rehearsal.recovery.seconds_max.is_none() => "not measured: no step saw the service working from outside".to_owned(),
+            None => format!("not measured well enough: service was seen again after {}", words::interval(rehearsal.recovery)),
         };
         lines.push(line("rto", rehearsal.within_rto, said));
     }
