@@ -8,6 +8,7 @@ mod record;
 
 use std::time::Duration;
 
+use lifeboat_engine::census::Census;
 use lifeboat_engine::context::Proof;
 use lifeboat_engine::run::StepState;
 use lifeboat_engine::{Effect, Evidence, Measure, Observation, ReadContext, Readiness, Step, StepContext, StepError, StepId, Touch};
@@ -15,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::clients::postgres::census;
 use crate::clients::postgres::files;
 use crate::clients::postgres::{NodeState, Seen, look};
 use crate::measure_rpo::{database, identity, node};
@@ -273,6 +275,10 @@ impl Step for FenceDb {
             Err(StepError::Refused { why, evidence }) => Ok(Readiness::Refused { why, evidence }),
             other => other,
         }
+    }
+
+    async fn census(resource: &str, cx: &ReadContext) -> Result<Census, StepError> {
+        census::of_database(resource, cx).await
     }
 
     async fn execute(&self, intent: &FenceIntent, cx: &StepContext) -> Result<Fenced, StepError> {

@@ -10,11 +10,13 @@ mod outcome;
 mod probe;
 
 use jiff::Timestamp;
+use lifeboat_engine::census::Census;
 use lifeboat_engine::measure::Loss;
 use lifeboat_engine::{Effect, Measure, Observation, Period, ReadContext, Readiness, Step, StepContext, StepError, Touch};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::clients::postgres::census;
 use crate::clients::postgres::{History, Lsn};
 use crate::measure_rpo::OutageInterval;
 use crate::measure_rpo::loss::SourceEnd;
@@ -178,6 +180,10 @@ impl Step for PromoteDb {
             Err(StepError::Refused { why, evidence }) => Ok(Readiness::Refused { why, evidence }),
             other => other,
         }
+    }
+
+    async fn census(resource: &str, cx: &ReadContext) -> Result<Census, StepError> {
+        census::of_database(resource, cx).await
     }
 
     async fn execute(&self, intent: &PromoteIntent, cx: &StepContext) -> Result<Promoted, StepError> {

@@ -8,6 +8,7 @@ pub mod route53;
 pub mod serial;
 
 use jiff::{SignedDuration, Timestamp};
+use lifeboat_engine::census::Census;
 use lifeboat_engine::inventory::Undoable;
 use lifeboat_engine::step::{Observation, Readiness, Step, StepError};
 use lifeboat_engine::{Effect, Evidence, Measure, ReadContext, StepContext, Touch};
@@ -135,6 +136,15 @@ impl Step for UpdateDns {
                 Readiness::Refused { why, evidence } => Readiness::Refused { why, evidence },
                 Readiness::Later { needs, evidence } => Readiness::Later { needs, evidence },
             }),
+        }
+    }
+
+    async fn census(resource: &str, cx: &ReadContext) -> Result<Census, StepError> {
+        let record = cx.inventory.get::<DnsRecord>(resource).map_err(|error| StepError::hopeless(error.to_string()))?;
+        match record.provider().map_err(StepError::hopeless)? {
+            Provider::Rfc2136(server) => rfc2136::census(cx, &record, server).await.map(Census::Listed),
+            // Its answers come from an API that says what was asked of it, not what its servers give.
+            Provider::Route53(_) => Ok(Census::Unlisted),
         }
     }
 

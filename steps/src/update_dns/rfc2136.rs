@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use hickory_proto::rr::{Name, RecordType};
 use jiff::Timestamp;
+use lifeboat_engine::census::Thing;
 use lifeboat_engine::step::{Observation, Readiness, StepError};
 use lifeboat_engine::{Evidence, ReadContext, StepContext};
 use serde::{Deserialize, Serialize};
@@ -194,6 +195,25 @@ async fn conflict(reader: &Reader, primary: SocketAddr, name: &Name, kind: Recor
         }
     }
     Ok(None)
+}
+
+/// What each authoritative server gives for the record, and the one that takes updates.
+pub(super) async fn census(cx: &ReadContext, record: &DnsRecord, server: &Rfc2136) -> Result<Vec<Thing>, StepError> {
+    let reader = Reader::new(cx);
+    let name = full_name(&record.name).map_err(StepError::hopeless)?;
+    let zone = full_name(&server.zone).map_err(StepError::hopeless)?;
+    let listed = servers(&reader, server, &zone, &mut Evidence::none()).await.map_err(StepError::not_done)?;
+    let addresses: BTreeSet<SocketAddr> = listed.into_iter().chain([server.primary.0]).collect();
+    let mut things = Vec::new();
+    for address in addresses {
+        let seen = reader.set(address, &name, record.kind).await.map_err(|error| StepError::not_done(error.to_string()))?;
+        let state = match seen.alias {
+            Some(alias) => format!("an alias of {alias}"),
+            None => in_words(seen.set.as_ref()),
+        };
+        things.push(Thing::new(format!("{} at {address}", record.name), state));
+    }
+    Ok(things)
 }
 
 /// Every server whose answer counts: those of the inventory, or else those that the zone names.

@@ -1,5 +1,6 @@
 //! The door to PostgreSQL: sessions, positions, what nodes say of themselves. Deciding anything is left to the steps.
 
+pub(crate) mod census;
 pub mod files;
 pub mod history;
 pub mod look;
