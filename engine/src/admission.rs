@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::growth::disk::Verdict;
 use crate::history::{self, LockRecord, LockState, OpenRecord};
 use crate::journal::{Actor, ENTRY_FORMAT, Entry, Event, Incident, Lock, RunId};
+use crate::mutants::{self, Mutant};
 use crate::ports::Ports;
 use crate::predict::predict;
 use crate::preemption::makes_way;
@@ -154,7 +155,10 @@ pub async fn admit_as(
         let mut commit = Commit::default();
         for lock in &locks {
             let LockState { holder, wanted, next } = history::lock_state(store, &lock.resource).await?;
-            if let Some(holder) = holder {
+            if mutants::is(Mutant::LockNotTaken) && lock.resource == locks[0].resource {
+                continue;
+            }
+            if let Some(holder) = holder.filter(|_| !mutants::is(Mutant::HolderIgnored)) {
                 return Err(AdmissionError::Locked { resource: lock.resource.clone(), holder });
             }
             let wanted = wanted.filter(|(by, until)| *by != id && *until > ports.clock.now());
@@ -215,13 +219,18 @@ pub async fn has_room(ports: &Ports) -> Result<(), AdmissionError> {
 /// What a run's end adds beside its last entry: locks given back, unless it keeps them, and the run closed.
 pub(crate) fn closing(run: &Run) -> Result<Vec<(lifeboat_store::LogId, Vec<Record>)>, StoreError> {
     let mut appends = Vec::new();
-    if !run.holds_locks() {
-        for lock in &run.locks {
-            appends.push((history::lock_log(&lock.resource)?, vec![plain(&LockRecord::Released(run.id.clone()))]));
-        }
+    let kept = run.holds_locks() && !mutants::is(Mutant::StuckGivesLocksBack) || mutants::is(Mutant::LocksLeaked);
+    if !kept {
+        appends.extend(giving_back(run)?);
     }
     appends.push((history::open_log()?, vec![plain(&OpenRecord::Closed(run.id.clone()))]));
     Ok(appends)
+}
+
+/// The records that give a run's locks back.
+pub(crate) fn giving_back(run: &Run) -> Result<Vec<(lifeboat_store::LogId, Vec<Record>)>, StoreError> {
+    let one = |lock: &Lock| Ok((history::lock_log(&lock.resource)?, vec![plain(&LockRecord::Released(run.id.clone()))]));
+    run.locks.iter().map(one).collect()
 }
 
 fn written<T: Serialize>(value: &T) -> Result<Record, AdmissionError> {

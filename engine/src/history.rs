@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::{Entry, EntryError, Event, Output, RunId};
+use crate::mutants::{self, Mutant};
 use crate::run::{IllegalTransition, Run};
 use lifeboat_runbooks::plan::{PLAN_FORMAT, Plan};
 use lifeboat_store::{Digest, LogId, Seq, Store, StoreError};
@@ -210,7 +211,17 @@ async fn plan(store: &dyn Store, run: &RunId, digest: &str) -> Result<Plan, Hist
             why: format!("it has format {}; this program reads up to {PLAN_FORMAT}", plan.format),
         });
     }
-    Ok(plan)
+    Ok(if mutants::is(Mutant::PlanReadAnew) { edited(plan) } else { plan })
+}
+
+/// The plan as somebody edited it meanwhile.
+fn edited(mut plan: Plan) -> Plan {
+    for step in &mut plan.steps {
+        if let Some(with) = step.with.as_object_mut() {
+            with.insert("say".into(), "edited".into());
+        }
+    }
+    plan
 }
 
 /// Ids of all runs, oldest first.

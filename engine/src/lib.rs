@@ -20,6 +20,7 @@ pub mod inventory;
 pub mod journal;
 mod left;
 pub mod measure;
+pub mod mutants;
 pub mod next;
 pub mod ports;
 pub mod predict;

@@ -9,6 +9,7 @@ use crate::drill;
 use crate::facts;
 use crate::journal::{Back, Outcome, Turn};
 use crate::left;
+use crate::mutants::{self, Mutant};
 use crate::run::index::{Part, lost_need};
 use crate::run::{Run, RunPhase, StepRun, StepState};
 use lifeboat_runbooks::names::StepId;
@@ -325,17 +326,28 @@ fn not_yet(record: &StepRun, step: &PlanStep, now: Timestamp) -> Option<Timestam
 /// The last step in plan order whose effect still stands. One at a time: the reverse of the order in which they depend on each other.
 fn next_undo(run: &Run) -> Option<&PlanStep> {
     let stood_on = stood_on(run);
+    if mutants::is(Mutant::UndoForward) {
+        return at(run, &run.index().main.standing).find(|step| !stood_on.contains(&step.id));
+    }
     at(run, &run.index().main.standing).rev().find(|step| !stood_on.contains(&step.id))
 }
 
 /// Steps on which an effect stands that could not be taken back, or that nobody has ruled out. They stay as they are: lifting a fence
 /// under a promotion that may stand makes two primaries.
 fn stood_on(run: &Run) -> BTreeSet<StepId> {
+    if mutants::is(Mutant::StandingForgotten) {
+        return BTreeSet::new();
+    }
     at(run, &run.index().main.dubious).flat_map(|step| facts::ancestors(&run.plan, step)).collect()
 }
 
 fn finalise(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
     let mut next = Next::default();
+    if mutants::is(Mutant::FinallySkipped) {
+        let (outcome, why) = verdict(run);
+        next.actions.push(Action::End { outcome, why });
+        return next;
+    }
     match steps(run, &run.index().last, now, busy, &mut next) {
         Moves::Going => {}
         // Finally steps have nobody to wait for: what is not done is left behind, and the run is stuck.
@@ -359,7 +371,8 @@ fn verdict(run: &Run) -> (Outcome, String) {
             .collect()
     };
     let undoing = |record: &StepRun| matches!(record.state, StepState::UndoFailed | StepState::UndoInDoubt | StepState::Undoing);
-    let doubtful = named(&|_, record| record.doubtful && !undoing(record));
+    let matters = !mutants::is(Mutant::DoubtForgotten);
+    let doubtful = named(&|_, record| record.doubtful && matters && !undoing(record));
     let unknown = (!doubtful.is_empty()).then(|| format!("the effect of {} is unknown", doubtful.join(", ")));
     let left: Vec<String> = unknown.into_iter().chain(left::words(run, &stood_on(run))).collect();
     if !left.is_empty() {
@@ -372,7 +385,7 @@ fn verdict(run: &Run) -> (Outcome, String) {
         .filter(|step| !matches!(run.state(&step.id), StepState::Succeeded | StepState::Skipped))
         .map(|step| step.id.to_string())
         .collect();
-    if !bad_end.is_empty() {
+    if !bad_end.is_empty() && !mutants::is(Mutant::FinallySkipped) {
         return (Outcome::Stuck, format!("the final step {} is not done", bad_end.join(", ")));
     }
     if let (true, Some((turn, Back::Undo))) = (run.is_drill(), &run.turn) {
@@ -400,7 +413,7 @@ fn verdict(run: &Run) -> (Outcome, String) {
                 .filter(|step| !matches!(run.state(&step.id), StepState::Succeeded | StepState::Skipped))
                 .map(|step| step.id.to_string())
                 .collect();
-            if bad.is_empty() {
+            if bad.is_empty() || mutants::is(Mutant::FailedIsSucceeded) {
                 (Outcome::Succeeded, "every step is done or was skipped".into())
             } else {
                 (Outcome::Failed, format!("not done: {}", bad.join(", ")))

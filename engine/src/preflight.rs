@@ -8,10 +8,11 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::approval::ApprovalStep;
-use crate::context::ReadContext;
+use crate::context::{ReadContext, StepContext, Unwatched};
 use crate::evidence::Evidence;
 use crate::facts;
 use crate::journal::RunId;
+use crate::mutants::{self, Mutant};
 use crate::ports::Ports;
 use crate::sight::Sight;
 use crate::step::{Readiness, Step, StepError};
@@ -116,6 +117,9 @@ async fn ask(step: &PlanStep, with: &Value, ports: &Ports, facts: Arc<crate::con
         answer = known.prepare(with, &cx) => answer,
         () = ports.clock.sleep(ANSWER_WITHIN) => Err(StepError::not_done("its checks gave no answer in time")),
     };
+    if let (Ok(Readiness::Ready { intent, .. }), true) = (&answer, mutants::is(Mutant::PreviewActs)) {
+        let _ = known.execute(with, intent, &StepContext::new(cx.clone(), Arc::new(Unwatched))).await;
+    }
     match answer {
         Ok(Readiness::Ready { evidence, .. }) => StepReadiness { step: step.id.clone(), answer: Answer::Ready, evidence },
         Ok(Readiness::Later { needs, evidence }) => StepReadiness { step: step.id.clone(), answer: Answer::Later(needs), evidence },

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::admission;
 use crate::history::{self, HistoryError, Loaded, run_log};
 use crate::journal::{Actor, ENTRY_FORMAT, Entry, EntryError, Event, RunId};
+use crate::mutants::{self, Mutant};
 use crate::ports::Ports;
 use crate::run::{IllegalTransition, RunPhase};
 use crate::steering::{self, Command, SteerError};
@@ -93,7 +94,9 @@ pub async fn claim(ports: &Ports, owner: &OwnerId, id: &RunId) -> Result<Loaded,
         match claim_now(ports, owner, id, &tenure.standing()).await {
             Ok(loaded) => return Ok(loaded),
             // The lease is still ours, so this was the last commit of the process before.
-            Err(ResumeError::Overtaken(_)) if tries < TRIES && tenure.standing().holds() => tries += 1,
+            Err(ResumeError::Overtaken(_)) if tries < TRIES && (tenure.standing().holds() || mutants::is(Mutant::ClaimWithoutLease)) => {
+                tries += 1
+            }
             Err(error) => {
                 tenure.give_back().await;
                 return Err(error);
@@ -126,7 +129,7 @@ async fn claim_now(ports: &Ports, owner: &OwnerId, id: &RunId, standing: &Standi
     let mut loaded = history::load(ports.store.as_ref(), id).await?;
     // Asked after the journal was read: who took the run over in a standstill of ours before that would not be seen as a conflict, and
     // the claim would close the journal to the process that holds the lease.
-    if !standing.holds() {
+    if !standing.holds() && !mutants::is(Mutant::ClaimWithoutLease) {
         return Err(ResumeError::Overtaken(id.clone()));
     }
     if loaded.run.phase == RunPhase::Ended {
@@ -139,7 +142,10 @@ async fn claim_now(ports: &Ports, owner: &OwnerId, id: &RunId, standing: &Standi
     let bytes = entry.encode().map_err(|error| ResumeError::Claim { run: id.clone(), why: error.to_string() })?;
     loaded.run.apply(&entry).map_err(|error| ResumeError::Claim { run: id.clone(), why: error.to_string() })?;
     let log = run_log(id)?;
-    let commit = Commit { expect: vec![(log.clone(), loaded.next)], append: vec![(log, vec![Record(bytes)])] };
+    let mut commit = Commit { expect: vec![(log.clone(), loaded.next)], append: vec![(log, vec![Record(bytes)])] };
+    if mutants::is(Mutant::LocksGivenBackAtClaim) {
+        commit.append.extend(admission::giving_back(&loaded.run)?);
+    }
     ports.store.commit(commit).await.map_err(|error| {
         if matches!(error, StoreError::Conflict { .. }) { ResumeError::Overtaken(id.clone()) } else { ResumeError::Store(error) }
     })?;

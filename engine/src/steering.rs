@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::approval::ApprovalStep;
 use crate::journal::{Actor, Back, Event, Outcome, Resolution};
+use crate::mutants::{self, Mutant};
 use crate::ports::Ports;
 use crate::run::{Run, RunPhase, StepState};
 use crate::sight::fits_list;
@@ -162,7 +163,7 @@ fn answerable(run: &Run, step: &StepId, by: &Actor, ports: &Ports) -> Result<Str
     let Some(ask) = record.ask.as_ref().filter(|_| record.state == StepState::AwaitingApproval) else {
         return Err(SteerError::NotNow(format!("step {step} is {}; nobody is asked", spoken(record.state))));
     };
-    if ask.expires_at <= run.timers_at(ports.clock.now()) {
+    if ask.expires_at <= run.timers_at(ports.clock.now()) && !mutants::is(Mutant::ExpiredCounts) {
         return Err(SteerError::NotNow("time is up: silence was a no".into()));
     }
     let Some(name) = by.person.as_ref().filter(|_| by.system_user != "root") else {
@@ -172,13 +173,16 @@ fn answerable(run: &Run, step: &StepId, by: &Actor, ports: &Ports) -> Result<Str
         )));
     };
     let known = ports.inventory.people.get(name).ok_or_else(|| SteerError::NotYou(format!("{name} is no longer in the inventory")))?;
-    if !ask.roles.is_empty() && !ask.roles.iter().any(|role| known.roles.contains(role)) {
+    if !ask.roles.is_empty() && !ask.roles.iter().any(|role| known.roles.contains(role)) && !mutants::is(Mutant::RoleIgnored) {
         return Err(SteerError::NotYou(format!("{name} has none of the roles {}", ask.roles.join(", "))));
     }
-    if run.started_by.as_ref().is_some_and(|starter| starter.person.as_ref() == Some(name) || starter.system_user == by.system_user) {
+    let answers_anyhow = mutants::is(Mutant::StarterAnswers);
+    if !answers_anyhow
+        && run.started_by.as_ref().is_some_and(|starter| starter.person.as_ref() == Some(name) || starter.system_user == by.system_user)
+    {
         return Err(SteerError::NotYou(format!("{name} started this run; somebody else has to answer")));
     }
-    if record.approvals.iter().any(|approval| approval.by == *name) {
+    if record.approvals.iter().any(|approval| approval.by == *name) && !mutants::is(Mutant::CountedTwice) {
         return Err(SteerError::NotNow(format!("{name} has said yes already; each person counts once")));
     }
     Ok(ask.facts.clone())

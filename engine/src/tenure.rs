@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use crate::clock::{Clock, Instant};
 use crate::history::run_log;
 use crate::journal::RunId;
+use crate::mutants::{self, Mutant};
 use crate::ports::Ports;
 use lifeboat_store::{Lease, OwnerId, Sharing, Store, StoreError};
 
@@ -98,7 +99,7 @@ impl Standing {
 
     /// Whether the run is certainly still this process's.
     pub(crate) fn holds(&self) -> bool {
-        self.until.as_ref().is_none_or(|until| self.clock.instant() < *until.borrow())
+        mutants::is(Mutant::LeaseIgnored) || self.until.as_ref().is_none_or(|until| self.clock.instant() < *until.borrow())
     }
 
     /// Whether others may take the run over at all.
@@ -108,7 +109,9 @@ impl Standing {
 
     /// Waits until the run may be somebody else's.
     pub(crate) async fn over(&self) {
-        let Some(mut until) = self.until.clone() else { return std::future::pending().await };
+        let Some(mut until) = self.until.clone().filter(|_| !mutants::is(Mutant::LeaseIgnored)) else {
+            return std::future::pending().await;
+        };
         loop {
             let left = until.borrow_and_update().since(self.clock.instant());
             if left.is_zero() {

@@ -12,6 +12,7 @@ mod undoing;
 mod way;
 
 use std::collections::{BTreeSet, HashMap};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::context::Progress;
 use crate::evidence::Evidence;
 use crate::facts::Known;
 use crate::journal::{Actor, Entry, Event, Outcome, RunId};
+use crate::mutants::{self, Mutant};
 use crate::next::{Action, Next, next};
 use crate::ports::Ports;
 use crate::preemption::makes_way;
@@ -223,6 +225,12 @@ impl Executor {
             TenureError::Store(error) => ExecutorError::Store(error),
         })?;
         self.standing = tenure.standing();
+        // A process that stood still between its claim and here may have got the lease back after another one had the run: it would
+        // wait for people on a state that is long past. From here on nobody writes without the lease.
+        if self.standing.is_leased() && self.is_behind().await? {
+            tenure.give_back().await;
+            return Err(ExecutorError::Overtaken(self.run.id.clone()));
+        }
         self.unquiet_until = self.unquiet();
         self.watch_freezes().await;
         // On the heap, so that whoever drives does not carry it.
@@ -231,10 +239,15 @@ impl Executor {
         Ok(driven)
     }
 
+    async fn is_behind(&self) -> Result<bool, ExecutorError> {
+        let page = self.ports.store.read(&crate::history::run_log(&self.run.id)?, self.next, NonZeroU32::MIN).await?;
+        Ok(page.next != self.next)
+    }
+
     /// What the process before left in doubt may still be on its way, whatever became of that process: each call takes effect within its
     /// step's time, counted at the latest from the end of that process's lease, which is over.
     fn unquiet(&self) -> HashMap<StepId, Instant> {
-        if !self.standing.is_leased() {
+        if !self.standing.is_leased() || mutants::is(Mutant::DeadlineNotWaitedOut) {
             return HashMap::new();
         }
         let now = self.ports.clock.instant();
@@ -252,6 +265,10 @@ impl Executor {
         loop {
             let wake_at = loop {
                 let wake_at = self.settle()?;
+                if mutants::is(Mutant::ActedBeforeIntent) {
+                    self.launch()?;
+                    tokio::task::yield_now().await;
+                }
                 match self.flush().await? {
                     Flushed::Durable => break wake_at,
                     Flushed::Withdrawn => {}
@@ -353,7 +370,11 @@ impl Executor {
                         for event in events {
                             self.record(event)?;
                         }
-                        self.replies.push(reply);
+                        if mutants::is(Mutant::AnsweredBeforeDurable) {
+                            let _ = reply.send(Ok(()));
+                        } else {
+                            self.replies.push(reply);
+                        }
                     }
                 },
                 Err(error) => {
@@ -382,6 +403,10 @@ impl Executor {
     fn follow(&mut self, action: Action) -> Result<(), ExecutorError> {
         match action {
             Action::Begin { step } => self.begin(&step),
+            Action::Observe { step } if mutants::is(Mutant::BlindRetry) && self.run.state(&step) == StepState::InDoubt => {
+                let (why, evidence) = ("tried again".into(), Evidence::none());
+                self.record(Event::StepFailed { step, why, evidence, retry_at: Some(self.ports.clock.now()) })
+            }
             Action::Observe { step } => match self.moved(&step) {
                 Some(why) if self.run.state(&step) == StepState::UndoInDoubt => self.record(Event::UndoFailed { step, why }),
                 Some(why) => self.record(Event::StepHeld { step, why, evidence: Evidence::none() }),

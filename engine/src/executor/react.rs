@@ -10,6 +10,7 @@ use super::perform::{Answer, Kind, TaskEnd};
 use super::{Executor, ExecutorError};
 use crate::evidence::Evidence;
 use crate::journal::{Event, Seen};
+use crate::mutants::{self, Mutant};
 use crate::next::millis;
 use crate::retry;
 use crate::run::{RunPhase, StepState, effect_of};
@@ -96,10 +97,17 @@ impl Executor {
     }
 
     async fn succeeded(&mut self, step: &PlanStep, value: Value, seen: Seen) -> Result<(), ExecutorError> {
-        let measures = match self.ports.registry.step(&step.step_type).map(|kind| kind.measures(&value)) {
+        let mut measures = match self.ports.registry.step(&step.step_type).map(|kind| kind.measures(&value)) {
             Some(Ok(measures)) => measures,
             Some(Err(_)) | None => Vec::new(),
         };
+        if mutants::is(Mutant::LossHalved) {
+            for measure in &mut measures {
+                if let crate::measure::Measure::Loss(loss) = measure {
+                    loss.seconds_max = loss.seconds_max.map(|seconds| seconds / 2.0);
+                }
+            }
+        }
         let output = self.output(&value).await?;
         self.record(Event::StepSucceeded { step: step.id.clone(), output, measures, seen })?;
         self.hold_value(&step.id, value);
@@ -107,7 +115,7 @@ impl Executor {
     }
 
     pub(super) fn assert_outputs(&mut self, step: &PlanStep) -> Result<(), ExecutorError> {
-        if step.asserts.is_empty() {
+        if step.asserts.is_empty() || mutants::is(Mutant::AssertionsHold) {
             return Ok(());
         }
         let sight = Sight::of(&self.run);
@@ -125,6 +133,10 @@ impl Executor {
     pub(super) fn failed(&mut self, step: &PlanStep, error: StepError) -> Result<(), ExecutorError> {
         let id = step.id.clone();
         match error {
+            StepError::Unknown { why } if mutants::is(Mutant::TimeoutIsFailure) => {
+                let retry_at = (self.attempts(&id) < self.attempts_after_doubt(step)).then(|| self.due(step));
+                self.record(Event::StepFailed { step: id, why, evidence: Evidence::none(), retry_at })
+            }
             StepError::Unknown { why } => self.record(Event::StepInDoubt { step: id, why }),
             StepError::Refused { why, evidence } => {
                 let retry_at = self.due_after_error(step, ErrorClass::Refused);
@@ -143,6 +155,12 @@ impl Executor {
     async fn observed(&mut self, step: &PlanStep, seen: Result<Observation<Value>, StepError>) -> Result<(), ExecutorError> {
         let id = step.id.clone();
         let why_in_doubt = self.run.steps.get(&id).and_then(|record| record.why.clone()).unwrap_or_default();
+        let seen = match seen {
+            Ok(Observation::Unknown { .. }) if mutants::is(Mutant::UnknownIsDone) => Ok(Observation::Done(Value::Null)),
+            Ok(Observation::Unknown { .. }) if mutants::is(Mutant::UnknownIsNotDone) => Ok(Observation::NotDone),
+            Ok(Observation::Foreign { .. }) if mutants::is(Mutant::ForeignIsDone) => Ok(Observation::Done(Value::Null)),
+            seen => seen,
+        };
         match seen {
             Ok(Observation::Done(value)) => self.succeeded(step, value, Seen::Observed).await,
             Ok(Observation::InProgress) => {

@@ -4,6 +4,7 @@ use super::{Executor, ExecutorError, Notice, freezing};
 use crate::admission;
 use crate::history::run_log;
 use crate::journal::{ENTRY_FORMAT, Entry, Event, Output};
+use crate::mutants::{self, Mutant};
 use crate::proof;
 use crate::run::{RunPhase, StepState};
 use lifeboat_runbooks::names::StepId;
@@ -53,13 +54,16 @@ impl Executor {
             let (records, count) = self.portion()?;
             let log = run_log(&self.run.id)?;
             let mut commit = Commit { expect: vec![(log.clone(), self.next)], append: vec![(log, records)] };
+            if mutants::is(Mutant::NoFence) {
+                commit.expect.clear();
+            }
             let ended = self.pending.iter().take(count).any(|entry| matches!(entry.event, Event::RunEnded { .. }));
             if ended && self.run.phase == RunPhase::Ended {
                 commit.append.extend(admission::closing(&self.run)?);
                 commit.append.extend(proof::closing(self.ports.store.as_ref(), &self.run).await?.map(|(log, record)| (log, vec![record])));
             }
             let frozen_log = freezing::log()?;
-            if self.pending.iter().take(count).any(|entry| self.is_intent(&entry.event)) {
+            if self.pending.iter().take(count).any(|entry| self.is_intent(&entry.event)) && !mutants::is(Mutant::FreezeIgnored) {
                 let Some(place) = self.freezes.place() else {
                     self.withdraw().await?;
                     return Ok(Flushed::Withdrawn);
@@ -68,6 +72,7 @@ impl Executor {
             }
             match self.ports.store.commit(commit).await {
                 Ok(()) => {}
+                Err(StoreError::Io { .. } | StoreError::DiskFull { .. }) if mutants::is(Mutant::FailedCommitIgnored) => {}
                 Err(StoreError::Conflict { log, .. }) if log == frozen_log => {
                     self.withdraw().await?;
                     return Ok(Flushed::Withdrawn);

@@ -10,6 +10,7 @@ use super::{Ask, Frozen, Pause, Run, RunPhase, StepRun, StepState, crosses};
 use crate::census::Moment;
 use crate::context::{Approval, Proof};
 use crate::journal::{Back, Entry, Event, Outcome, Output, Resolution, RunId, Seen};
+use crate::mutants::{self, Mutant};
 use crate::sight::Sight;
 use jiff::Timestamp;
 use lifeboat_runbooks::names::StepId;
@@ -152,6 +153,9 @@ impl Run {
             Event::ApprovalGranted { step, by, comment, .. } => self.grant(step, by.name(), comment.as_deref(), at)?,
             Event::ApprovalVoided { step, why } => self.void(step, why, at)?,
             Event::FactsRemeasured { step, output, measures } => self.remeasure(step, output, measures, at)?,
+            Event::ApprovalDenied { step, by, comment } if mutants::is(Mutant::DenialIgnored) => {
+                self.grant(step, by.name(), comment.as_deref(), at)?;
+            }
             Event::ApprovalDenied { step, by, comment } => {
                 let why = format!("denied by {}{}", by.name(), comment.as_ref().map(|c| format!(": {c}")).unwrap_or_default());
                 let record = self.change(step, StepChange::Denied, at)?;
@@ -312,7 +316,8 @@ impl Run {
     }
 
     fn claim(&mut self, at: Timestamp) -> Result<(), IllegalTransition> {
-        let open: Vec<StepId> = self.steps.iter().filter(|(_, step)| step.state.is_open()).map(|(id, _)| id.clone()).collect();
+        let forgets = mutants::is(Mutant::ClaimWithoutDoubt);
+        let open: Vec<StepId> = self.steps.iter().filter(|(_, step)| step.state.is_open() && !forgets).map(|(id, _)| id.clone()).collect();
         for id in open {
             let cut_short = self.state(&id) == StepState::Running;
             let record = self.change(&id, StepChange::Claimed, at)?;
@@ -334,7 +339,7 @@ impl Run {
                 if !undo_failed && record.proof != Some(Proof::Seen) {
                     record.output = Some(Output::Inline(outputs.clone()));
                     record.value = Some(outputs.clone());
-                    record.proof = Some(Proof::Said);
+                    record.proof = Some(if mutants::is(Mutant::WordIsProof) { Proof::Seen } else { Proof::Said });
                 }
                 record
             }
@@ -428,7 +433,7 @@ impl Run {
         let record = self.step_mut(step)?;
         let ask = record.ask.clone();
         let needed = ask.as_ref().map_or(u32::MAX, |ask| ask.count) as usize;
-        let last = record.approvals.len() + 1 >= needed;
+        let last = record.approvals.len() + 1 + usize::from(mutants::is(Mutant::OneYesShort)) >= needed;
         let record = self.change(step, if last { StepChange::GrantedLast } else { StepChange::Granted }, at)?;
         let shown = ask.map_or(Value::Null, |ask| ask.shown);
         record.approvals.push(Approval { by: by.to_owned(), comment: comment.map(str::to_owned), shown: shown.clone(), at });

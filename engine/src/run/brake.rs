@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Run, StepState, effect_of};
 use crate::approval::ApprovalStep;
 use crate::journal::Actor;
+use crate::mutants::{self, Mutant};
 use crate::step::Step as _;
 use lifeboat_runbooks::names::Effect;
 use lifeboat_runbooks::plan::PlanStep;
@@ -62,13 +63,17 @@ impl Run {
     /// What keeps this step from starting, or its undo.
     #[must_use]
     pub fn brake(&self, step: &PlanStep) -> Option<Brake<'_>> {
-        self.paused.as_ref().map(Brake::Paused).or_else(|| self.freeze_on(step).map(Brake::Frozen))
+        self.paused
+            .as_ref()
+            .filter(|_| !mutants::is(Mutant::PauseIgnored))
+            .map(Brake::Paused)
+            .or_else(|| self.freeze_on(step).map(Brake::Frozen))
     }
 
     /// The freeze that stops what this step does to the world.
     #[must_use]
     pub fn freeze_on(&self, step: &PlanStep) -> Option<&Frozen> {
-        self.frozen.iter().find(|frozen| frozen.stops(step))
+        self.frozen.iter().find(|frozen| frozen.stops(step) && !mutants::is(Mutant::FreezeIgnored))
     }
 
     /// The instant that approvals and the run's deadline go by: it stands still while the run is paused or has met a freeze, so that

@@ -18,6 +18,7 @@ use crate::census::Listing;
 use crate::context::{Approval, Proof};
 use crate::journal::{Actor, Back, Incident, Lock, Outcome, Output, RunId, Turn};
 use crate::measure::Measure;
+use crate::mutants::{self, Mutant};
 use crate::predict::Predicted;
 use lifeboat_runbooks::names::{Effect, StepId};
 use lifeboat_runbooks::plan::{OnFailure, Plan, PlanStep, Return};
@@ -339,7 +340,7 @@ impl Run {
     /// Whether undo and abort are still open: the point of no return is not crossed, or does not count because this is a drill.
     #[must_use]
     pub fn can_turn_back(&self) -> bool {
-        self.no_return.is_none() || self.is_drill()
+        self.no_return.is_none() || self.is_drill() || mutants::is(Mutant::ReturnFromNoReturn)
     }
 
     /// What the end of the whole run by a person or its deadline leads to now. A drill always puts everything back.

@@ -21,6 +21,9 @@ pub enum Act {
     LoseRequest,
     /// Goes on by itself and takes effect after so many milliseconds; no answer comes meanwhile.
     Late(u64),
+    /// The request is on its way for so many milliseconds and arrives whatever becomes of whoever sent it; until then nobody sees
+    /// anything of it. Then it takes effect and is answered.
+    OnItsWay(u64),
     /// Takes effect, then never answers.
     HangAfter,
     /// Never answers, and has no effect.

@@ -141,8 +141,8 @@ impl Stage {
 
     /// Lets people look at a run that is driven, until it rests, its process dies, or so much time has passed and it is killed.
     pub async fn attend(&self, process: &Arc<Process>, executor: Executor, handle: Handle, people: People<'_>, until: Duration) -> Rest {
-        let driving = executor.drive();
-        tokio::pin!(driving);
+        // In a box, because futures that hold a whole executor are large.
+        let mut driving = Box::pin(executor.drive());
         let ends_at = self.clock.elapsed().saturating_add(until);
         let (mut pause, mut seen) = (LOOK_AFTER, Seq(0));
         loop {
@@ -167,10 +167,19 @@ impl Stage {
                 if handle.requests.send(Request::Steer { command, by, reply }).await.is_err() {
                     continue;
                 }
+                let before = self.length(&handle.run).await;
+                let answered = async {
+                    let answer = answer.await;
+                    // The law of acknowledgement: whoever is told yes finds it in what is durable.
+                    if matches!(answer, Ok(Ok(()))) && self.length(&handle.run).await <= before {
+                        self.world.breaks("acknowledged", "a person was told yes before it was durable".to_owned());
+                    }
+                    answer
+                };
                 tokio::select! {
                     biased;
                     () = process.died() => return Rest::Killed,
-                    answer = answer => self.answers().extend(answer.ok()),
+                    answer = answered => self.answers().extend(answer.ok()),
                     driven = &mut driving => return rest(driven),
                 }
             } else if run.phase == RunPhase::Held {
@@ -178,6 +187,11 @@ impl Stage {
                 let _ = handle.requests.send(Request::Detach).await;
             }
         }
+    }
+
+    async fn length(&self, name: &RunId) -> Seq {
+        let Ok(log) = history::run_log(name) else { return Seq(0) };
+        self.memory.read(&log, Seq(0), NonZeroU32::MIN).await.map_or(Seq(0), |page| page.next)
     }
 
     /// The run as it is durable, where its journal grew since it was seen last.

@@ -113,9 +113,16 @@ impl Simulated {
         if world.came_about_by_itself(&whose, intent.attempt) {
             return Ok(());
         }
+        world.arrive(&whose, cx.clock.instant());
         let act = world.next_act(name);
         cx.sleep(HALF).await;
         match act {
+            Act::OnItsWay(ms) => {
+                let length = Duration::from_millis(ms);
+                world.sends(&whose, intent.attempt, cx.clock.instant().after(length));
+                cx.sleep(length).await;
+                world.arrive(&whose, cx.clock.instant());
+            }
             Act::Succeed => self.land(&whose, intent.attempt, cx).await?,
             Act::SucceedAfter(ms) => {
                 cx.sleep(Duration::from_millis(ms)).await;
@@ -153,7 +160,7 @@ impl Simulated {
         let act = self.world.next_act(cx.step.as_str());
         cx.sleep(HALF).await;
         match act {
-            Act::SucceedAfter(ms) => cx.sleep(Duration::from_millis(ms)).await,
+            Act::SucceedAfter(ms) | Act::OnItsWay(ms) => cx.sleep(Duration::from_millis(ms)).await,
             Act::Succeed | Act::LoseAnswer | Act::LoseRequest | Act::Late(_) | Act::PanicAfter => {}
             Act::NotDone => return Err(StepError::not_done("it failed")),
             Act::Hopeless | Act::Panic => return Err(StepError::hopeless("it failed for good")),
@@ -280,6 +287,7 @@ impl StepType for Simulated {
             return Ok(Observation::NotDone);
         }
         let whose = whose(cx);
+        self.world.arrive(&whose, cx.clock.instant());
         Ok(match self.world.next_sight(cx.step.as_str()) {
             Sight::Truth if self.world.under_way(&whose, cx.clock.instant()).is_some() => Observation::InProgress,
             Sight::Truth if self.world.stands_by(&whose) => Observation::Done(self.output(with, cx)),

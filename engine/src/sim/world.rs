@@ -31,6 +31,8 @@ pub struct Effect {
     lands: Option<(Instant, u32)>,
     /// The attempt whose effect came about by itself.
     by_itself: Option<u32>,
+    /// Requests on their way: when each arrives, and of which attempt it is.
+    on_its_way: Vec<(Instant, u32)>,
 }
 
 impl Effect {
@@ -352,6 +354,13 @@ impl World {
         }
     }
 
+    /// When a record of a run's log became durable, since dawn.
+    #[must_use]
+    pub fn durable_at(&self, run: &RunId, place: u64) -> Option<Duration> {
+        let log = history::run_log(run).ok()?;
+        self.inner().durable.get(&(log, Seq(place))).copied()
+    }
+
     /// The law of tenure: nobody acts for an attempt that was found to have had no effect, nor later than its own time after another
     /// process has taken the run over.
     pub(super) async fn check_tenure(&self, cx: &ReadContext, owner: &OwnerId, now: Duration) {
@@ -395,6 +404,30 @@ impl World {
 
     pub(super) fn lands_later(&self, whose: &Whose, attempt: u32, at: Instant) {
         self.inner().effects.entry(whose.clone()).or_default().lands = Some((at, attempt));
+    }
+
+    pub(super) fn sends(&self, whose: &Whose, attempt: u32, arrives: Instant) {
+        self.inner().effects.entry(whose.clone()).or_default().on_its_way.push((arrives, attempt));
+    }
+
+    /// Whatever was on its way and is due by now has arrived.
+    pub(super) fn arrive(&self, whose: &Whose, now: Instant) {
+        let due: Vec<(Instant, u32)> = {
+            let mut inner = self.inner();
+            let Some(effect) = inner.effects.get_mut(whose) else { return };
+            effect.on_its_way.extract_if(.., |(at, _)| *at <= now).collect()
+        };
+        for (at, attempt) in due {
+            self.land(whose, attempt, at);
+        }
+    }
+
+    /// Whatever is on its way arrives, also after the last process has stopped looking.
+    pub fn all_arrives(&self) {
+        let all: Vec<Whose> = self.inner().effects.keys().cloned().collect();
+        for whose in all {
+            self.arrive(&whose, Instant(Duration::MAX));
+        }
     }
 
     /// When what goes on by itself will be there. Whatever is due by now is there.

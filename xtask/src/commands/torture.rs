@@ -1,5 +1,7 @@
 //! `cargo xtask torture RIG [--option value ...]`: long proofs that are too slow or need too many rights for every change. The rigs live beside what they prove.
 
+mod mutants;
+
 use std::process::Command;
 
 use xtask::{Result, Trouble};
@@ -97,6 +99,9 @@ const RIGS: &[Rig] = &[
 /// Runs the rig that the first word names.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     let Some((name, options)) = words.split_first() else { return Err(Trouble::new(format!("which rig?\n{}", list()))) };
+    if *name == "mutants" {
+        return mutants::run(options);
+    }
     let rig = rig(name)?;
     xtask::lab::install::peers(&mut |line| println!("{line}"))?;
     let mut cargo = Command::new(env!("CARGO"));
@@ -135,7 +140,9 @@ fn environment(rig: &Rig, words: &[&str]) -> Result<Vec<(&'static str, String)>>
 }
 
 fn list() -> String {
-    RIGS.iter().map(|rig| format!("  {:<12}{}", rig.name, rig.help)).collect::<Vec<_>>().join("\n")
+    let mutants = ("mutants", "breaks each promise on purpose and fails where nothing sees it; prints the table");
+    let rigs = RIGS.iter().map(|rig| (rig.name, rig.help)).chain([mutants]);
+    rigs.map(|(name, help)| format!("  {name:<12}{help}")).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

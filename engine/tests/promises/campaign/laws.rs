@@ -1,6 +1,7 @@
 //! What must be so after every play, whatever happened: read from the durable journal and the world's truth, by rules of their own.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use lifeboat_engine::Effect;
 use lifeboat_engine::facts;
@@ -12,17 +13,15 @@ use lifeboat_engine::sim::Stage;
 use lifeboat_runbooks::names::StepId;
 use lifeboat_runbooks::plan::{Plan, UndoRule};
 
-use super::schedule::Crowd;
-
 /// Checks one run.
-pub(crate) async fn check(stage: &Stage, loaded: &Loaded, crowd: Crowd) {
+pub(crate) async fn check(stage: &Stage, loaded: &Loaded) {
     let run = &loaded.run;
     documented_end(stage, run);
     said_and_so(stage, loaded);
     undone_in_order(stage, run);
     loss(stage, loaded);
     super::approvals::check(stage, loaded);
-    let _ = crowd;
+    nothing_starts_in_a_pause(stage, loaded);
     let open = history::open_runs(&stage.memory).await.unwrap();
     if open.contains(&run.id) != (run.phase != RunPhase::Ended) {
         stage.world.breaks("open", format!("{} is {:?}, and the list of open runs has {open:?}", run.id, run.phase));
@@ -33,6 +32,33 @@ pub(crate) async fn check(stage: &Stage, loaded: &Loaded, crowd: Crowd) {
             stage
                 .world
                 .breaks("lock", format!("{:?} run {} ends with the lock of {} held by {holder:?}", run.outcome, run.id, lock.resource));
+        }
+    }
+}
+
+/// What acts when a run is paused goes on; nothing is begun.
+fn nothing_starts_in_a_pause(stage: &Stage, loaded: &Loaded) {
+    let mut paused = false;
+    for entry in &loaded.entries {
+        if let Event::RunPaused { .. } = entry.event {
+            paused = true;
+        } else if let Event::RunContinued { .. } = entry.event {
+            paused = false;
+        } else if let (Event::StepStarted { step, .. } | Event::UndoStarted { step }, true) = (&entry.event, paused) {
+            stage.world.breaks("pause", format!("{step} was begun while the run was paused"));
+        }
+    }
+}
+
+/// While everything is frozen no intent to change anything becomes durable.
+pub(crate) async fn nothing_changes_in_a_freeze(stage: &Stage, name: &RunId, from: Duration, until: Duration) {
+    let Ok(loaded) = stage.load(name).await else { return };
+    for (place, entry) in (0..).zip(&loaded.entries) {
+        let (Event::StepStarted { step, .. } | Event::UndoStarted { step }) = &entry.event else { continue };
+        let changes = loaded.run.plan.step(step).is_some_and(|step| effect_of(step) > Effect::Read);
+        let frozen = stage.world.durable_at(name, place).is_some_and(|at| at > from && at < until);
+        if changes && frozen {
+            stage.world.breaks("freeze", format!("{step} was begun while everything was frozen"));
         }
     }
 }

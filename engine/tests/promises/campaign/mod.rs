@@ -8,6 +8,7 @@ mod chance;
 mod crowd;
 mod found;
 mod laws;
+mod mutants;
 mod play;
 mod report;
 mod schedule;
@@ -74,7 +75,7 @@ fn no_single_fault_breaks_a_law_or_changes_the_end() {
     let mut played = 0;
     for (place, shape) in shapes().iter().enumerate() {
         // Another part of the points for each shape, the same on each day.
-        for schedule in first_order(&calm[place].1).iter().skip(place % ONE_IN).step_by(ONE_IN) {
+        for schedule in first_order(shape, &calm[place].1).iter().skip(place % ONE_IN).step_by(ONE_IN) {
             findings.play(shape, schedule, &calm[place].0, None);
             played += 1;
         }
@@ -128,7 +129,7 @@ fn the_campaign() {
     }
     let mut first = 0;
     for (place, shape) in shapes().iter().enumerate().filter(|(place, _)| asked.shape.is_none_or(|only| only == *place)) {
-        for schedule in first_order(&calm[place].1) {
+        for schedule in first_order(shape, &calm[place].1) {
             findings.play(shape, &schedule, &calm[place].0, None);
             first += 1;
         }

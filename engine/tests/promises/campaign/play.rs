@@ -7,6 +7,7 @@ use std::time::Duration;
 use lifeboat_engine::admission::AdmissionError;
 use lifeboat_engine::clock::Clock as _;
 use lifeboat_engine::executor::Executor;
+use lifeboat_engine::freeze;
 use lifeboat_engine::history::{self, Loaded};
 use lifeboat_engine::journal::{Outcome, RunId};
 use lifeboat_engine::resume::{self, Patience, ResumeError};
@@ -97,7 +98,11 @@ pub(crate) fn play(shape: &Shape, schedule: &Schedule, keep: Keep) -> Played {
                 play.lives(second).await;
             }
         };
-        tokio::join!(play.lives(&first), other);
+        let (_, (), frozen) = tokio::join!(play.lives(&first), other, play.frozen());
+        let name = first.name.lock().unwrap().clone();
+        if let (Some((from, until)), Some(name)) = (frozen, name) {
+            laws::nothing_changes_in_a_freeze(&play.stage, &name, from, until).await;
+        }
         let courses: Vec<&Course> = [Some(&first), second.as_ref()].into_iter().flatten().collect();
         play.ending(&courses).await
     });
@@ -116,6 +121,20 @@ fn is_final(rest: &Option<Rest>) -> bool {
 }
 
 impl Play<'_> {
+    /// Freezes everything and lets it go again. Says between which instants all was frozen.
+    async fn frozen(&self) -> Option<(Duration, Duration)> {
+        let (from, until) = self.shape.frozen_ms?;
+        let (process, by) = (self.stage.process(), actor("bob"));
+        let ports = self.stage.ports(&process);
+        self.stage.clock.sleep(Duration::from_millis(from)).await;
+        freeze::freeze(&ports, None, &by, "stop everything").await.unwrap();
+        let frozen_at = self.stage.clock.elapsed();
+        self.stage.clock.sleep(Duration::from_millis(until - from)).await;
+        let thawed_at = self.stage.clock.elapsed();
+        freeze::unfreeze(&ports, None, &by, "go on").await.unwrap();
+        Some((frozen_at, thawed_at))
+    }
+
     /// Lives of processes until the run is over. A run that waits for a person whom nobody is gets cancelled.
     async fn lives(&self, course: &Course) {
         let mut lives = 0;
@@ -277,6 +296,7 @@ impl Play<'_> {
     async fn ending(&self, courses: &[&Course]) -> Ending {
         let mut ending = Ending::default();
         let world = &self.stage.world;
+        world.all_arrives();
         let mut names = Vec::new();
         for course in courses {
             let name = course.name.lock().unwrap().clone();
@@ -286,7 +306,7 @@ impl Play<'_> {
             };
             match self.stage.load(&name).await {
                 Ok(loaded) => {
-                    laws::check(&self.stage, &loaded, self.schedule.crowd).await;
+                    laws::check(&self.stage, &loaded).await;
                     let run = &loaded.run;
                     ending.outcomes.push(run.outcome.filter(|_| run.phase == RunPhase::Ended));
                     for (id, step) in &run.steps {

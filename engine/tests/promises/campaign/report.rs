@@ -95,3 +95,8 @@ pub(crate) fn summary(first: u64, higher: u64, seed: u64, took: Duration) {
 fn dashed(name: &str) -> String {
     name.replace(' ', "-").replace([',', '\''], "")
 }
+
+/// A row of the table of mutants, as `cargo xtask torture mutants` goes on with it.
+pub(crate) fn row(promise: &str, mutant: &str, how: &str) {
+    eprintln!("| {promise:<9} | {mutant:<24} | {how} |");
+}

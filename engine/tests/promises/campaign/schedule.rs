@@ -68,9 +68,10 @@ pub(crate) fn faults_at(point: Point, machines: Machines) -> Vec<Fault> {
 }
 
 /// Every single fault at every point that the undisturbed run comes to.
-pub(crate) fn first_order(points: &[Point]) -> Vec<Schedule> {
+pub(crate) fn first_order(shape: &Shape, points: &[Point]) -> Vec<Schedule> {
     let mut all = Vec::new();
-    for machines in [Machines::One, Machines::Several] {
+    let machines = [Machines::One, Machines::Several];
+    for machines in machines.into_iter().filter(|machines| *machines == Machines::Several || !shape.outlives) {
         for (point, kind) in points.iter().enumerate() {
             for fault in faults_at(*kind, machines) {
                 all.push(Schedule { machines, crowd: Crowd::Scripted, strikes: vec![Strike { life: 0, point, fault }] });
@@ -87,6 +88,7 @@ pub(crate) fn of_seed(seed: u64, only: Option<usize>, points: &[Vec<Point>]) -> 
     let place = chance.below(shapes().len());
     let place = only.unwrap_or(place);
     let machines = chance.one_of(&[Machines::One, Machines::Several]);
+    let machines = if shapes()[place].outlives { Machines::Several } else { machines };
     let crowd = if chance.percent(25) { Crowd::Random(chance.next()) } else { Crowd::Scripted };
     let mut strikes = Vec::new();
     let known = &points[place];

@@ -47,11 +47,18 @@ fn arrows(file: &File) -> Vec<Finding> {
         if !ours && folder != "steps" && SDKS.iter().any(|sdk| name.starts_with(sdk)) {
             findings.push(Finding::new(file, line, format!("only `steps` may depend on `{name}`")));
         }
+        if name.starts_with("lifeboat") && text_of(&file.text, line).contains("mutants") {
+            findings.push(Finding::new(file, line, "the product must not have the feature `mutants`: only tests break promises"));
+        }
         if folder == "xtask" {
             findings.push(Finding::new(file, line, format!("xtask has no dependencies, so that it starts at once: `{name}`")));
         }
     }
     findings
+}
+
+fn text_of(text: &str, line: usize) -> &str {
+    text.lines().nth(line.saturating_sub(1)).unwrap_or_default()
 }
 
 /// The names under `[dependencies]`, with their lines. Dependencies of tests are free.
@@ -114,6 +121,14 @@ mod tests {
     fn a_dependency_of_tests_is_free() {
         let manifest = format!("{LINTS}[dev-dependencies]\nlifeboat-store.workspace = true\n");
         assert_eq!(messages("steps/Cargo.toml", &manifest), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_product_that_could_break_its_promises_is_found() {
+        let dependency = "lifeboat-engine = { workspace = true, features = [\"mutants\"] }\n";
+        let product = format!("{LINTS}[dependencies]\n{dependency}");
+        assert_eq!(messages("steps/Cargo.toml", &product).len(), 1);
+        assert_eq!(messages("steps/Cargo.toml", &format!("{LINTS}[dev-dependencies]\n{dependency}")).len(), 0);
     }
 
     #[test]

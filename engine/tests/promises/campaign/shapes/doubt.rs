@@ -149,6 +149,15 @@ pub(super) fn shapes() -> Vec<Shape> {
             ann_skips,
         ),
         shape(
+            "a request on its way",
+            || plan([change("a"), change("b").on("dns").after(&["a"])]),
+            |world| {
+                world.acts("a", &[Act::OnItsWay(6000)]).acts("b", &[Act::OnItsWay(4000)]);
+            },
+            nobody,
+        )
+        .outliving(),
+        shape(
             "never settled, never answered",
             || plan([change("held"), change("b").on("dns")]),
             |world| {

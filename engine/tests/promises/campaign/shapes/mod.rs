@@ -30,18 +30,40 @@ pub(crate) struct Shape {
     pub(crate) has_window: bool,
     /// Whether branches race so that any delay of one may change what becomes of the other.
     pub(crate) races: bool,
+    /// Whether it is played only where several machines share the store: requests that arrive after the death of whoever sent them.
+    pub(crate) outlives: bool,
+    /// Everything is frozen from the first to the second of these milliseconds.
+    pub(crate) frozen_ms: Option<(u64, u64)>,
 }
 
 impl Shape {
     fn racing(self) -> Self {
         Self { races: true, ..self }
     }
+
+    fn frozen(self, from_ms: u64, until_ms: u64) -> Self {
+        Self { frozen_ms: Some((from_ms, until_ms)), races: true, ..self }
+    }
+
+    fn outliving(self) -> Self {
+        Self { outlives: true, ..self }
+    }
 }
 
 fn shape(name: &'static str, plan: fn() -> Plan, script: fn(&World), people: Around) -> Shape {
     let made = plan();
     let asks = made.steps.iter().chain(&made.finally).any(|step| step.step_type == "approval");
-    Shape { name, plan, script, people, second: None, has_window: asks || made.deadline_ms.is_some(), races: false }
+    Shape {
+        name,
+        plan,
+        script,
+        people,
+        second: None,
+        has_window: asks || made.deadline_ms.is_some(),
+        races: false,
+        outlives: false,
+        frozen_ms: None,
+    }
 }
 
 fn calm(_: &World) {}

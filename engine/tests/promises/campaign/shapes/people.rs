@@ -8,6 +8,7 @@ use lifeboat_runbooks::plan::OnFailure;
 use serde_json::json;
 
 use super::{Shape, calm, shape};
+use crate::world::Act;
 use crate::world::plans::{PlanWords, actor, approval, change, id, look, plan};
 use crate::world::stage::{approve, deny, resolve};
 
@@ -46,8 +47,24 @@ fn denied_once(run: &Run) -> Answer {
     }
 }
 
+/// Pauses the run once while `a` acts, and lets it go on after that.
+fn paused_for_a_while(run: &Run) -> Answer {
+    let comment = || "stop for a moment".to_owned();
+    if run.paused.is_some() {
+        return (!matches!(run.state(&id("a")), S::Running | S::InDoubt)).then(|| (Command::Continue { comment: comment() }, actor("ann")));
+    }
+    (run.state(&id("a")) == S::Running && run.state(&id("b")) == S::Waiting).then(|| (Command::Pause { comment: comment() }, actor("bob")))
+}
+
 pub(super) fn shapes() -> Vec<Shape> {
     vec![
+        shape(
+            "paused for a while",
+            || plan([change("a"), change("b").after(&["a"])]),
+            |world| _ = world.always("a", Act::SucceedAfter(4000)),
+            paused_for_a_while,
+        )
+        .racing(),
         shape("one yes", || plan([approval("ask", 1), change("a").after(&["ask"])]), calm, all_say_yes),
         shape("two yeses", || plan([approval("ask", 2), change("a").after(&["ask"])]), calm, all_say_yes),
         shape(

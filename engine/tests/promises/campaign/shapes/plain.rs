@@ -111,11 +111,19 @@ pub(super) fn shapes() -> Vec<Shape> {
             nobody,
         ),
         shape(
+            "parameters beyond their limit",
+            || plan([change("a").with("blob_bytes", json!(300_000)), look("b").after(&["a"]).says(json!("${{ steps.a.outputs.blob }}"))]),
+            calm,
+            nobody,
+        ),
+        shape(
             "slow step",
             || plan([change("a"), change("b").after(&["a"])]),
             |world| _ = world.always("a", Act::SucceedAfter(5000)),
             nobody,
         ),
+        shape("frozen for a while", || plan([change("a"), change("b").after(&["a"]), change("c").on("web").after(&["b"])]), calm, nobody)
+            .frozen(300, 90_000),
         shape("final steps", || plan([change("a")]).finally([change("x").on("web"), look("y").after(&["x"])]), calm, nobody),
         shape("only looking", || plan([look("a").on("db"), look("b").on("db"), note("c").after(&["a", "b"])]), calm, nobody),
         shape("a drill", || plan([change("a").on("web"), look("b").after(&["a"])]).mode("drill"), calm, nobody),
