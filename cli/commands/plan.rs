@@ -1,5 +1,6 @@
 //! `lifeboat plan`: what a run would do and whether each step may start. Asks the world, changes nothing, owns nothing.
 
+use lifeboat_engine::Inventory;
 use lifeboat_engine::clock::{Clock, SystemClock};
 use lifeboat_engine::predict::predict;
 use lifeboat_engine::preflight::{Answer, preflight};
@@ -18,7 +19,7 @@ pub(crate) async fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Troubl
     let registry = lifeboat_steps::registry();
     let inventory = wiring::inventory(global, &registry)?;
     let plan = wiring::plan(global, &args.runbook, &registry, &inventory)?;
-    let earlier = earlier(global, &plan.runbook).await;
+    let earlier = earlier(global, &inventory, &plan.runbook).await;
     let max_age = inventory.policies.readiness_max_age.map(|age| age.0);
     let proven = earlier.as_ref().ok().map(|proofs| readiness(&plan, proofs, SystemClock.now(), max_age));
     let predicted = earlier.as_ref().ok().and_then(|proofs| predict(&plan, proofs));
@@ -45,11 +46,11 @@ pub(crate) async fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Troubl
 const MARK: &str = "format";
 
 /// What earlier runs proved. The folder is held for a moment only, and one that is not there is not made.
-async fn earlier(global: &Global, runbook: &str) -> Result<Proofs, String> {
-    if !global.data.join(MARK).exists() {
+async fn earlier(global: &Global, inventory: &Inventory, runbook: &str) -> Result<Proofs, String> {
+    if inventory.store.etcd.is_none() && !global.data.join(MARK).exists() {
         return Ok(Proofs::default());
     }
-    match wiring::open_store(&global.data) {
+    match wiring::open_store_to_look(global, inventory) {
         Ok(store) => proof::read(store.as_ref(), runbook).await.map_err(|error| error.to_string()),
         Err(StoreError::InUse { .. }) => match Client::new(&global.data).ask(&Request::Proofs(runbook.to_owned())).await {
             Ok(Reply::Proofs(proofs)) => Ok(*proofs),
