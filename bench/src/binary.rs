@@ -45,7 +45,7 @@ pub(crate) fn commands(place: &Place) -> Result<Vec<Row>> {
     let chain = |steps: usize| {
         let step = |step: usize| {
             let needs = if step == 0 { String::new() } else { format!("    needs: [s{}]\n", step - 1) };
-            format!("  - id: s{step}\n    type: command\n{needs}    with: {{ run: [/bin/true] }}\n")
+            format!("  - id: s{step}\n    type: command\n{needs}    with: {{ program: /bin/true }}\n")
         };
         format!("lifeboat: v1\nname: commands\nsteps:\n{}", (0..steps).map(step).collect::<String>())
     };
@@ -53,6 +53,9 @@ pub(crate) fn commands(place: &Place) -> Result<Vec<Row>> {
     let (mut walls, mut limits) = (Vec::new(), Vec::new());
     for _ in 0..place.depth.rounds() {
         let folder = scene(place, "commands", "commands.yaml", &chain(steps))?;
+        // The file that a program's name leads to is what the inventory allows.
+        let programs = std::fs::canonicalize("/bin/true").map_err(|error| trouble("finding /bin/true", error))?;
+        write(&folder.join("lifeboat.yaml"), &format!("lifeboat: v1\npolicies: {{ programs: [{}] }}\n", programs.display()))?;
         write(&folder.join("one.yaml"), &chain(1))?;
         let raw = raw::measure(&folder, place.depth.pick(200, 20))?;
         let mut spawns = Vec::new();
