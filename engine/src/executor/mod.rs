@@ -51,8 +51,8 @@ pub enum Notice {
     },
 }
 
-/// Notices kept for a slow watcher.
-const NOTICES: usize = 1024;
+/// Notices kept for a slow watcher, who reads the journal where it falls behind. Their room is taken at once, for each run that is driven.
+const NOTICES: usize = 64;
 
 /// Requests waiting for the executor.
 const REQUESTS: usize = 64;
