@@ -30,10 +30,9 @@ fn wanted(resource: Option<&str>) -> FreezeRequest {
 }
 
 async fn listing(client: &Client) -> Listing {
-    match client.ask(&Request::Runs).await.unwrap() {
-        Reply::Runs(listing) => listing,
-        other => panic!("{other:?}"),
-    }
+    let reply = client.ask(&Request::Runs).await.unwrap();
+    let Reply::Runs(listing) = reply else { panic!("{reply:?}") };
+    listing
 }
 
 #[tokio::test]
@@ -62,9 +61,10 @@ async fn what_cannot_be_frozen_is_refused_with_words_that_help() {
     let (folder, store) = (tempfile::tempdir().unwrap(), MemoryStore::new());
     let _listener = Listener::open(folder.path(), Control::new(ports(&store), OwnerId("test".into()))).unwrap();
     let client = Client::new(folder.path());
-    let refusal = async |request: Request| match client.ask(&request).await.unwrap() {
-        Reply::Refused(error) => error.to_string(),
-        other => panic!("{other:?}"),
+    let refusal = async |request: Request| {
+        let reply = client.ask(&request).await.unwrap();
+        let Reply::Refused(error) = reply else { panic!("{reply:?}") };
+        error.to_string()
     };
     let words = refusal(Request::Freeze(wanted(Some("orders-bd")))).await;
     assert_eq!(words, "the inventory has no resource orders-bd; did you mean orders-db?");

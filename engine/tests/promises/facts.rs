@@ -48,6 +48,7 @@ fn unknown() {
 }
 
 async fn kinds(stage: &Stage, name: &RunId) -> Vec<&'static str> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only what is said of facts is asked for here")]
     let of = |event: &Event| match event {
         Event::ApprovalRequested { .. } => Some("asked"),
         Event::ApprovalGranted { .. } => Some("yes"),
@@ -164,6 +165,8 @@ fn a_no_that_comes_while_facts_are_measured_is_final() {
         let (executor, handle) = lifeboat_engine::executor::Executor::new(stage.ports(), stage.owner(), admitted.run, admitted.next);
         let requests = handle.requests.clone();
         let acting = async {
+            // The answer comes later than the question is taken.
+            #[expect(clippy::async_yields_async, reason = "the question is sent first, its answer is awaited after another one was sent")]
             let ask = async |command, by: &str| {
                 let (reply, answer) = tokio::sync::oneshot::channel();
                 requests.send(lifeboat_engine::executor::Request::Steer { command, by: actor(by), reply }).await.unwrap();

@@ -403,6 +403,8 @@ fn drill_ended(history: &History) -> bool {
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod rehearsed;
+#[cfg(test)]
 mod stops;
 #[cfg(test)]
 pub(crate) mod tests;
