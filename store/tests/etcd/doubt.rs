@@ -7,6 +7,7 @@ use lifeboat_store::{Commit, EtcdOptions, EtcdStore, LogId, OwnerId, Record, Seq
 use xtask::lab::Signal;
 use xtask::lab::etcd::{EtcdCluster, EtcdSettings};
 
+use crate::muted::Muted;
 use crate::{now, open, options, until};
 
 const MANY: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
@@ -119,6 +120,29 @@ async fn as_root_a_commit_whose_answer_is_lost_is_found_out() {
     }
     let expected: Vec<String> = (0..place).map(|n| n.to_string()).collect();
     assert_eq!(texts(&store).await, expected, "each exactly once, in order");
+}
+
+/// The request arrives and the answer does not: the commit happened, and its writer is told so, not of a conflict with itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_root_a_commit_that_happened_unheard_is_told_as_done() {
+    let cluster = EtcdCluster::start().unwrap();
+    let direct = cluster.endpoints();
+    let muted = Muted::before(&direct[0]).await;
+    let through = EtcdOptions { endpoints: vec![muted.endpoint(), direct[1].clone(), direct[2].clone()], ..options(&cluster) };
+    let beside = EtcdOptions { endpoints: direct[1..].to_vec(), ..through.clone() };
+    let (store, witness) = (open(&through).await, open(&beside).await);
+    store.commit(at(0, "heard")).await.unwrap();
+    muted.mute();
+    let (done, seen_at) = tokio::join!(store.commit(at(1, "unheard")), async {
+        until("the commit is there", async || (witness.read(&log(), Seq(0), MANY).await.ok()?.next == Seq(2)).then_some(())).await;
+        now()
+    });
+    let told_at = now();
+    done.unwrap();
+    assert!(muted.swallowed() > 0, "the answer was not withheld");
+    assert!(told_at > seen_at, "it was told before it was there");
+    assert_eq!(texts(&store).await, ["heard", "unheard"]);
+    store.commit(at(2, "afterwards")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@
 
 mod contract;
 mod doubt;
+mod muted;
 mod speed;
 
 use std::sync::Arc;
