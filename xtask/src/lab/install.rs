@@ -67,7 +67,7 @@ pub fn file_system(kind: &str, tell: Tell<'_>) -> Result<()> {
     let need = match kind {
         "ext4" => Need { program: "/usr/sbin/mkfs.ext4", package: "e2fsprogs", why: "images for the power-cut rig" },
         "xfs" => Need { program: "/usr/sbin/mkfs.xfs", package: "xfsprogs", why: "images for the power-cut rig" },
-        "btrfs" => Need { program: "/usr/bin/mkfs.btrfs", package: "btrfs-progs", why: "images for the power-cut rig" },
+        "btrfs" => Need { program: "/usr/sbin/mkfs.btrfs", package: "btrfs-progs", why: "images for the power-cut rig" },
         other => return Err(Trouble::new(format!("there is no rig for the file system `{other}`; use ext4, xfs or btrfs"))),
     };
     all_of(&[need], tell)
