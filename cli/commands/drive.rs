@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use lifeboat_engine::executor::{Driven, Executor, ExecutorError, Handle, Notice, Request};
 use lifeboat_engine::growth;
-use lifeboat_engine::history;
 use lifeboat_engine::journal::Outcome;
 use lifeboat_engine::ports::Ports;
 use lifeboat_engine::proof;
 use lifeboat_engine::run::Run;
+use lifeboat_engine::{freeze, history};
 use lifeboat_server::control::{Control, Listener};
 use lifeboat_store::{OwnerId, Seq};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -59,6 +59,10 @@ pub(crate) async fn drive(
     let mut interrupt = signals(SignalKind::interrupt())?;
     let mut terminate = signals(SignalKind::terminate())?;
     let mut asked_to_leave = 0;
+    // Where they cannot be read everything counts as frozen, as the journal has it.
+    if let Ok(freezes) = freeze::read(ports.store.as_ref()).await {
+        progress.knows_freezes(&freezes);
+    }
     progress.begin();
     let ended = loop {
         tokio::select! {

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use lifeboat_engine::StepId;
 use lifeboat_engine::census::Found;
 use lifeboat_engine::clock::Clock;
+use lifeboat_engine::freeze::Freezes;
 use lifeboat_engine::journal::{Entry, Event};
 use lifeboat_engine::next::{Next, next};
 use lifeboat_engine::predict;
@@ -34,6 +35,8 @@ pub(crate) struct Progress {
     colour: bool,
     told_waiting: Vec<String>,
     proofs: Proofs,
+    /// A freeze that the journal still tells of was lifted while nobody drove the run; its executor is about to journal that.
+    thaw_due: bool,
 }
 
 impl Progress {
@@ -45,7 +48,13 @@ impl Progress {
             When::Never => false,
             When::Auto => terminal && std::env::var_os("NO_COLOR").is_none(),
         };
-        Self { run, words: BTreeMap::new(), clock, command, drawn_rows: 0, terminal, colour, told_waiting: Vec::new(), proofs }
+        let told_waiting = Vec::new();
+        Self { run, words: BTreeMap::new(), clock, command, drawn_rows: 0, terminal, colour, told_waiting, proofs, thaw_due: false }
+    }
+
+    /// What is frozen now. What the journal still takes for frozen and is not, needs nobody.
+    pub(crate) fn knows_freezes(&mut self, freezes: &Freezes) {
+        self.thaw_due = self.run.frozen.iter().any(|met| !freezes.in_force.contains_key(&met.resource));
     }
 
     pub(crate) fn begin(&mut self) {
@@ -63,12 +72,13 @@ impl Progress {
 
     /// Whether a pause or a freeze keeps the run from going on.
     fn is_braked(&self) -> bool {
-        let braked = self.run.paused.is_some() || !self.run.frozen.is_empty();
+        let braked = self.run.paused.is_some() || (!self.run.frozen.is_empty() && !self.thaw_due);
         braked && self.run.phase != RunPhase::Ended && next(&self.run, self.clock.now(), &BTreeSet::new()) == Next::default()
     }
 
     /// Something was journaled.
     pub(crate) fn entry(&mut self, entry: &Entry) {
+        self.thaw_due &= !matches!(entry.event, Event::RunThawed { .. });
         // What does not follow was missed: the next `replace` mends it.
         let _ = self.run.apply(entry);
         if let Some(step) = entry.event.step() {

@@ -75,6 +75,9 @@ fn one(text: &mut String, step: &StepWhy, command: &str) {
             }
         }
     }
+    if step.people.is_empty() && !step.choices.is_empty() {
+        text.push_str("    anybody who can reach the data folder can decide:\n");
+    }
     choices(text, &step.choices, command);
 }
 
@@ -97,13 +100,8 @@ fn then(seen: &Foreseen) -> Vec<String> {
         }
         names.join(", ")
     };
-    for (what, ids) in [
-        ("asks people in", &seen.asks),
-        ("starts", &seen.starts),
-        ("leaves out", &seen.skipped),
-        ("will not run", &seen.not_run),
-        ("undoes", &seen.undone),
-    ] {
+    for (what, ids) in [("starts", &seen.starts), ("leaves out", &seen.skipped), ("will not run", &seen.not_run), ("undoes", &seen.undone)]
+    {
         if !ids.is_empty() {
             lines.push(format!("{what}: {}", named(ids)));
         }
@@ -117,7 +115,7 @@ fn then(seen: &Foreseen) -> Vec<String> {
             format!("if all goes well the run ends {}{why}", runs::outcome_word(outcome))
         }
         (None, Some(why)) => format!("then the run waits for a person: {why}"),
-        (None, None) if !seen.asks.is_empty() => "then the run waits for their answer".to_owned(),
+        (None, None) if !seen.asks.is_empty() => format!("then the run waits for people to answer: {}", named(&seen.asks)),
         (None, None) if seen.braked => "then nothing goes on while the run is paused or frozen".to_owned(),
         (None, None) => "the run goes on waiting as now".to_owned(),
     };

@@ -31,7 +31,7 @@ pub struct Foreseen {
     pub not_run: Vec<StepId>,
     /// Steps that are undone, in order.
     pub undone: Vec<StepId>,
-    /// People are asked by these steps, and the run waits for them.
+    /// Steps in which people are still to answer when nothing else goes on.
     pub asks: Vec<StepId>,
     /// Steps that start only if their condition turns out true, which cannot be known yet.
     pub depends: Vec<StepId>,
@@ -96,6 +96,8 @@ impl Ahead {
                 Some(_) | None => break,
             }
         }
+        let asked = self.run.plan.all_steps().filter(|step| self.run.state(&step.id) == StepState::AwaitingApproval);
+        self.seen.asks = asked.map(|step| step.id.clone()).collect();
         if self.run.phase == RunPhase::Held {
             self.seen.holds.clone_from(&self.run.why);
         }
@@ -146,7 +148,6 @@ impl Ahead {
             }
         }
         if asks(step) {
-            self.seen.asks.push(id.clone());
             return self.apply(question(step, self.now));
         }
         let attempt = self.run.steps.get(id).map_or(0, |record| record.attempts) + 1;
