@@ -321,8 +321,13 @@ impl Store for ProcessStore {
                 .filter(|(log, _)| log.as_str().starts_with("run/"))
                 .filter_map(|(log, at)| Some((log.clone(), *at, commit.append.iter().find(|(to, _)| to == log)?.1.len())))
                 .collect();
+            let is_claim = |records: &[Record]| matches!(records, [one] if one.0.windows(11).any(|part| part == b"run_claimed"));
+            let claims: Vec<LogId> = commit.append.iter().filter(|(_, records)| is_claim(records)).map(|(log, _)| log.clone()).collect();
             let answer = self.memory.commit(commit).await;
             if answer.is_ok() {
+                for log in &claims {
+                    self.process.world.claimed(log, &self.process.owner, self.process.clock.elapsed());
+                }
                 for (log, at, count) in written {
                     self.process.world.durable(&log, at, count, self.process.clock.elapsed());
                 }
@@ -367,16 +372,25 @@ impl Store for ProcessStore {
 
     async fn lease(&self, log: &LogId, owner: &OwnerId, ttl: Duration) -> Result<Lease, StoreError> {
         self.looks().await?;
-        self.memory.lease(log, owner, ttl).await
+        let lease = self.memory.lease(log, owner, ttl).await;
+        if lease.is_ok() {
+            self.process.world.leased(log, owner, self.process.clock.elapsed().saturating_add(ttl));
+        }
+        lease
     }
 
     async fn renew(&self, lease: &Lease) -> Result<(), StoreError> {
         self.looks().await?;
-        self.memory.renew(lease).await
+        let renewed = self.memory.renew(lease).await;
+        if renewed.is_ok() {
+            self.process.world.leased(&lease.log, &lease.owner, self.process.clock.elapsed().saturating_add(lease.ttl));
+        }
+        renewed
     }
 
     async fn release(&self, lease: Lease) -> Result<(), StoreError> {
         self.looks().await?;
+        self.process.world.given_back(&lease.log, &lease.owner);
         self.memory.release(lease).await
     }
 }

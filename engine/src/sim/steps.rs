@@ -120,8 +120,14 @@ impl Simulated {
             Act::OnItsWay(ms) => {
                 let length = Duration::from_millis(ms);
                 world.sends(&whose, intent.attempt, cx.clock.instant().after(length));
+                // From here on it arrives whatever befalls the process.
+                let then = self.process.come_to(Point::Effect).await;
+                self.process.past(then).await;
                 cx.sleep(length).await;
                 world.arrive(&whose, cx.clock.instant());
+                if !matches!(then, Then::Go | Then::GoAndPause(_)) {
+                    return Err(StepError::unknown("the answer was lost"));
+                }
             }
             Act::Succeed => self.land(&whose, intent.attempt, cx).await?,
             Act::SucceedAfter(ms) => {

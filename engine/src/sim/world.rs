@@ -88,6 +88,8 @@ struct Inner {
     peers: Peers,
     /// Step type and parameters of each effect, as its step was called last.
     meant: BTreeMap<Whose, (String, Value)>,
+    /// Who has the lease on a run, until when, and whether they have claimed it under that lease.
+    leases: BTreeMap<LogId, (OwnerId, Duration, bool)>,
     /// When each record of a run's log became durable, since dawn.
     durable: BTreeMap<(LogId, Seq), Duration>,
 }
@@ -116,6 +118,7 @@ impl World {
             trace: Trace::default(),
             peers: Peers::default(),
             meant: BTreeMap::new(),
+            leases: BTreeMap::new(),
             durable: BTreeMap::new(),
         };
         Arc::new(Self { inner: Mutex::new(inner), store })
@@ -351,6 +354,36 @@ impl World {
         let mut inner = self.inner();
         for place in from.0..from.0.saturating_add(count as u64) {
             inner.durable.insert((log.clone(), Seq(place)), now);
+        }
+    }
+
+    /// A lease was taken, or made to last longer.
+    pub(super) fn leased(&self, log: &LogId, owner: &OwnerId, until: Duration) {
+        let mut inner = self.inner();
+        let claimed = inner.leases.get(log).is_some_and(|(holder, _, claimed)| holder == owner && *claimed);
+        inner.leases.insert(log.clone(), (owner.clone(), until, claimed));
+    }
+
+    /// A lease was given back.
+    pub(super) fn given_back(&self, log: &LogId, owner: &OwnerId) {
+        let mut inner = self.inner();
+        if inner.leases.get(log).is_some_and(|(holder, _, _)| holder == owner) {
+            inner.leases.remove(log);
+        }
+    }
+
+    /// The law of leases: nobody claims a run from a process that has claimed it and holds its lease.
+    pub(super) fn claimed(&self, log: &LogId, owner: &OwnerId, now: Duration) {
+        let robbed = match self.inner().leases.get_mut(log) {
+            Some((holder, _, claimed)) if holder == owner => {
+                *claimed = true;
+                None
+            }
+            Some((holder, until, true)) if *until > now => Some(holder.0.clone()),
+            Some(_) | None => None,
+        };
+        if let Some(holder) = robbed {
+            self.breaks("lease", format!("{} claims {log} from {holder}, who holds its lease", owner.0));
         }
     }
 

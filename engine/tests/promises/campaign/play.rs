@@ -175,10 +175,27 @@ impl Play<'_> {
                 while *lives < LIVES_MAX && !is_final(&rest) {
                     rest = self.life(course, &self.process(course, *lives)).await;
                     *lives += 1;
+                    if self.shape.rests && !is_final(&rest) {
+                        self.act_at_rest(course).await;
+                    }
                 }
                 rest
             }
             Machines::Several => Box::pin(self.life_with_a_successor(course, lives)).await,
+        }
+    }
+
+    /// Nobody drives the run for a quarter of an hour; then people act on it.
+    async fn act_at_rest(&self, course: &Course) {
+        let Some(name) = course.name.lock().unwrap().clone() else { return };
+        self.stage.clock.sleep(Duration::from_secs(900)).await;
+        let run = self.stage.load(&name).await.unwrap().run;
+        let act = self.crowd.lock().unwrap().act(&run, self.shape.people);
+        if let Some((command, by)) = act {
+            let process = self.stage.process();
+            let ports = self.stage.ports(&process);
+            let answer = resume::steer_at_rest(&ports, &process.owner, &name, &command, &by).await;
+            self.stage.world.note(|| format!("{} acted at rest: {answer:?}", by.name()));
         }
     }
 

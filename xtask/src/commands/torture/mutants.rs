@@ -24,7 +24,12 @@ const OTHERS: &[Other] = &[
         test: &["-p", "lifeboat-store", "--test", "power_cut", "nothing_acknowledged_is_lost"],
     },
     Other { promise: "3", mutant: "PlaceUnchecked", seen_by: "contract suite, sled", test: &["-p", "lifeboat-store", "--lib", "sled"] },
-    Other { promise: "14", mutant: "ChainUnchecked", seen_by: "damage rig", test: &["-p", "lifeboat-store", "--test", "damage"] },
+    Other {
+        promise: "14",
+        mutant: "ChainUnchecked",
+        seen_by: "a record exchanged under a right checksum",
+        test: &["-p", "lifeboat-store", "--lib", "a_record_with_a_right_checksum_and_another_content"],
+    },
     Other {
         promise: "16",
         mutant: "LimitUnchecked",

@@ -150,9 +150,10 @@ pub(super) fn shapes() -> Vec<Shape> {
         ),
         shape(
             "a request on its way",
-            || plan([change("a"), change("b").on("dns").after(&["a"])]),
+            // Longer on its way than a lease lasts, and shorter than a call may take.
+            || plan([change("a").timeout_ms(60_000), change("b").on("dns").after(&["a"])]),
             |world| {
-                world.acts("a", &[Act::OnItsWay(6000)]).acts("b", &[Act::OnItsWay(4000)]);
+                world.acts("a", &[Act::OnItsWay(40_000)]).acts("b", &[Act::OnItsWay(4000)]);
             },
             nobody,
         )

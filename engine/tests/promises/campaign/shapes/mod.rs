@@ -32,6 +32,8 @@ pub(crate) struct Shape {
     pub(crate) races: bool,
     /// Whether it is played only where several machines share the store: requests that arrive after the death of whoever sent them.
     pub(crate) outlives: bool,
+    /// Whether a dead process is followed only after a quarter of an hour, in which people act on the run at rest.
+    pub(crate) rests: bool,
     /// Everything is frozen from the first to the second of these milliseconds.
     pub(crate) frozen_ms: Option<(u64, u64)>,
 }
@@ -43,6 +45,10 @@ impl Shape {
 
     fn frozen(self, from_ms: u64, until_ms: u64) -> Self {
         Self { frozen_ms: Some((from_ms, until_ms)), races: true, ..self }
+    }
+
+    fn resting(self) -> Self {
+        Self { rests: true, races: true, ..self }
     }
 
     fn outliving(self) -> Self {
@@ -63,6 +69,7 @@ fn shape(name: &'static str, plan: fn() -> Plan, script: fn(&World), people: Aro
         races: false,
         outlives: false,
         frozen_ms: None,
+        rests: false,
     }
 }
 

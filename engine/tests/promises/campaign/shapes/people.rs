@@ -65,6 +65,7 @@ pub(super) fn shapes() -> Vec<Shape> {
             paused_for_a_while,
         )
         .racing(),
+        shape("answered when time is up", || plan([approval("ask", 1), change("a").after(&["ask"])]), calm, all_say_yes).resting(),
         shape("one yes", || plan([approval("ask", 1), change("a").after(&["ask"])]), calm, all_say_yes),
         shape("two yeses", || plan([approval("ask", 2), change("a").after(&["ask"])]), calm, all_say_yes),
         shape(
