@@ -166,22 +166,23 @@ steps:
             "look",
             "move/rest <- look",
             "move/say <- look",
-            "move/promote <- move/rest",
+            "move/fence <- move/rest",
+            "move/promote <- move/fence",
             "move <- move/say move/promote",
             "next <- move",
             "move/clean"
         ]
     );
-    assert_eq!(plan.steps[3].preview, "promote us-west-2");
+    assert_eq!(plan.steps[4].preview, "promote us-west-2");
     assert_eq!(plan.steps[1].preview, "wait 1s");
     let ScopeKind::Child(child) = &plan.scopes[0].kind else { panic!("a child") };
     assert_eq!(child.inputs["node"], ChildInput::Known(json!("us-west-2")));
     assert_eq!(child.inputs["wait"], ChildInput::Known(json!("1s")));
     assert_eq!(child.inputs["label"], ChildInput::Filled(json!("${{ steps.look.outputs.stdout }}")));
     assert_eq!((child.mode.as_str(), child.condition.as_deref()), ("run", Some("mode == \"run\"")));
-    assert_eq!(plan.steps[4].asserts, ["steps.move.outputs.timeline > 1"]);
-    let rules: Vec<Option<OnFailure>> = plan.steps[1..4].iter().map(|step| step.on_failure).collect();
-    assert_eq!(rules, [Some(OnFailure::Undo), Some(OnFailure::Undo), Some(OnFailure::Hold)]);
+    assert_eq!(plan.steps[5].asserts, ["steps.move.outputs.timeline > 1"]);
+    let rules: Vec<Option<OnFailure>> = plan.steps[1..5].iter().map(|step| step.on_failure).collect();
+    assert_eq!(rules, [Some(OnFailure::Undo), Some(OnFailure::Undo), Some(OnFailure::Undo), Some(OnFailure::Hold)]);
     assert_eq!(plan.finally[0].scope, Some(0));
 }
 
@@ -203,14 +204,14 @@ steps:
 "#;
     let plan = planned(root, &[("region.yaml", REGION), ("outer.yaml", outer)]);
     let ids: Vec<&str> = plan.steps.iter().map(|step| step.id.as_str()).collect();
-    let one = ["region/rest", "region/say", "region/promote", "region"];
+    let one = ["region/rest", "region/say", "region/fence", "region/promote", "region"];
     let wanted: Vec<String> = (0..2)
         .flat_map(|item| one.iter().map(move |step| format!("all[{item}]/{step}")).chain([format!("all[{item}]")]))
         .chain(["all".to_owned(), "next".to_owned()])
         .collect();
     assert_eq!(ids, wanted);
     assert_eq!(plan.step(&lifeboat_runbooks::StepId::new("all[1]/region/rest").unwrap()).unwrap().needs[0].as_str(), "all[0]");
-    assert_eq!(plan.steps[7].preview, "promote us-west-2");
+    assert_eq!(plan.steps[9].preview, "promote us-west-2");
     assert!(plan.steps.iter().filter(|step| step.inner.is_none() && step.id.as_str() != "next").all(|step| step.undo == UndoRule::Never));
     assert_eq!(plan.finally.len(), 2);
 }
@@ -244,7 +245,7 @@ fn the_structure_holds_what_children_and_lists_are() {
     let root = "steps:\n  - { id: c, type: runbook, for_each: [us-east-1], with: { runbook: r, inputs: { node: \"${{ item }}\" } } }\n";
     let structure = |root: &str, child: &str| planned(root, &[("r.yaml", child)]).structure;
     let before = structure(root, REGION);
-    assert_eq!(structure(root, &REGION.replace("on_failure: hold", "on_failure:   hold # as ever")), before);
+    assert_eq!(structure(root, &REGION.replace("on_failure: undo", "on_failure:   undo # as ever")), before);
     for (from, to) in
         [("default: 1s", "default: 2s"), ("needs: [rest], ", ""), ("[rm]", "[rm, x]"), ("label: \"${{ inputs.label }}\"", "label: x")]
     {
