@@ -4,7 +4,7 @@
 // SHIM_ROOT        absolute path of the folder that is recorded
 // SHIM_TRACE       file the record goes to
 // SHIM_NOTES       writes to this file become notes in the record
-// SHIM_FAIL_SYNC   the sync of this number (from 1) of a file named db, or of one in a folder named front, answers EIO
+// SHIM_FAIL_SYNC   the sync of this number (from 1) of a file named db, or of one in a folder named segments, answers EIO
 // SHIM_FAIL_ANY_SYNC  the sync of this number (from 1) of whatever file or folder answers EIO
 // SHIM_ROOM        this many bytes are taken, then every write answers ENOSPC
 //
@@ -286,10 +286,10 @@ int symlinkat(const char *what, int dir, const char *path) {
 }
 int symlink(const char *what, const char *path) { return symlinkat(what, AT_FDCWD, path); }
 
-// The files that carry records: the tree's, and the segments before it.
+// The files of the store: its segments, and the file of their index.
 static int carries_records(const char *path) {
     size_t len = strlen(path);
-    return (len > 3 && strcmp(path + len - 3, "/db") == 0) || strstr(path + root_len, "/front/") != NULL;
+    return (len > 3 && strcmp(path + len - 3, "/db") == 0) || strstr(path + root_len, "/segments/") != NULL;
 }
 
 static int sync_one(int fd, long call) {

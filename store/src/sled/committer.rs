@@ -1,4 +1,4 @@
-//! The one thread that writes to the front. All changes that wait become one group, and one sync makes the group durable.
+//! The one thread that writes to the segments. All changes that wait become one group, and one sync makes the group durable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::SyncSender;
@@ -11,13 +11,14 @@ use crate::chain::{chain_after, chain_start};
 use crate::mutants::{self, Mutant};
 use crate::{Commit, Digest, LogId, Record, Seq, StoreError};
 
-use super::engine::{Failure, FailureKind};
 use super::folder::{Folder, TipFile};
-use super::front::frame::{Body, Part};
-use super::front::{Front, Sealed};
-use super::hot::{self, Place};
+use super::hot::Place;
 use super::layout::{Head, LogNumber, Tip};
-use super::{Shared, read};
+use super::read;
+use super::segments::frame::{Body, Part, SegmentNumber};
+use super::segments::{Sealed, Segments};
+use super::shared::Shared;
+use super::tree::{Failure, FailureKind};
 
 /// A group takes no further change once it has this many bytes.
 const GROUP_BYTES_MAX: usize = 256 * 1024;
@@ -29,9 +30,33 @@ pub(super) const JOBS_MAX: usize = 1024;
 #[derive(Debug)]
 pub(super) enum Change {
     Commit(Commit),
-    Truncate { log: LogId, before: Seq, carry: Record },
-    Remove { log: LogId },
-    Restore { log: LogId, first: Seq, chain: Digest, carry: Record },
+    Truncate {
+        log: LogId,
+        before: Seq,
+        carry: Record,
+    },
+    Remove {
+        log: LogId,
+    },
+    Restore {
+        log: LogId,
+        first: Seq,
+        chain: Digest,
+        carry: Record,
+    },
+    /// Parts of a segment that is given up are written again, where they still live.
+    Move(Vec<Moved>),
+}
+
+/// A part of a segment that is given up.
+#[derive(Debug)]
+pub(super) struct Moved {
+    /// The name of its log.
+    pub(super) name: LogId,
+    pub(super) segment: SegmentNumber,
+    /// Where it lies in that segment.
+    pub(super) at: u64,
+    pub(super) part: Part,
 }
 
 /// Where the outcome of a change goes.
@@ -49,11 +74,11 @@ pub(super) struct Job {
 pub(super) struct Committer {
     pub(super) shared: Arc<Shared>,
     pub(super) jobs: mpsc::Receiver<Job>,
-    pub(super) front: Front,
+    pub(super) segments: Segments,
     pub(super) tip: Tip,
     pub(super) tip_file: TipFile,
     /// Where sealed segments go.
-    pub(super) drain: SyncSender<Sealed>,
+    pub(super) sealed: SyncSender<Sealed>,
 }
 
 /// Changes that become durable together.
@@ -104,9 +129,9 @@ impl Committer {
     }
 
     fn hand_over_a_long_segment(&mut self) {
-        if let Some(sealed) = self.front.seal_if_long() {
-            // A drain that ended has stopped the store, or the store closes; the next opening finds the segment.
-            let _ = self.drain.send(sealed);
+        if let Some(sealed) = self.segments.seal_if_long() {
+            // A thread that ended has stopped the store, or the store closes; the next opening finds the segment.
+            let _ = self.sealed.send(sealed);
         }
     }
 
@@ -116,6 +141,7 @@ impl Committer {
             Change::Truncate { log, before, carry } => self.plan_truncate(group, &log, before, carry),
             Change::Remove { log } => self.plan_remove(group, log),
             Change::Restore { log, first, chain, carry } => self.plan_restore(group, log, first, chain, carry),
+            Change::Move(moved) => moved.into_iter().try_for_each(|moved| self.plan_move(group, moved)),
         });
         group.answers.push((job.answer, planned));
     }
@@ -187,6 +213,8 @@ impl Committer {
         if place.0 + 1 == head.next.0 {
             return Ok(head.chain);
         }
+        // The segment that is read must not be given up meanwhile.
+        let _reading = self.shared.gate.read().unwrap_or_else(PoisonError::into_inner);
         let frames = read::frames(&self.shared.reader(), log, head, place, Seq(place.0 + 1), 1)?;
         Ok(frames.first().map_or(head.chain, |(_, framed)| framed.chain))
     }
@@ -215,9 +243,30 @@ impl Committer {
         Ok(())
     }
 
+    /// Asks anew whether the part lives: its log may have been changed since it was read. Nothing of what is asked changes within a group
+    /// that has room for this: what rewrites has a group of its own.
+    fn plan_move(&self, group: &mut Group, moved: Moved) -> Result<(), StoreError> {
+        let Some(from) = self.shared.still_living(&moved)? else { return Ok(()) };
+        let log = moved.part.log();
+        let again = match moved.part {
+            Part::Name { .. } | Part::Removed { .. } => return Ok(()),
+            Part::Carry { place, chain, record, .. } | Part::CarryAgain { place, chain, record, .. } => {
+                Part::CarryAgain { log, place, chain, record }
+            }
+            Part::Records { first, chain, mut records, .. } | Part::RecordsAgain { first, chain, mut records, .. } => {
+                records.drain(..usize::try_from(from.0 - first.0).unwrap_or(0));
+                Part::RecordsAgain { log, first: from, chain, records }
+            }
+        };
+        self.name(group, log, &moved.name);
+        let within = group.body.put(&again);
+        group.places.extend(Place::of(&again, within));
+        Ok(())
+    }
+
     /// Names a log where its segment has not done so yet.
     fn name(&self, group: &mut Group, log: LogNumber, name: &LogId) {
-        if !self.front.has_named(log) && group.named.insert(log) {
+        if !self.segments.has_named(log) && group.named.insert(log) {
             group.body.put(&Part::Name { log, name: name.clone() });
         }
     }
@@ -248,17 +297,16 @@ impl Committer {
             return Ok(());
         }
         let tip = Tip { groups: self.tip.groups + 1, next_number: self.tip.next_number + group.new_logs };
-        let sealed = group.body.seal(tip.groups, self.front.before());
-        let landed = self.front.append(&sealed, std::mem::take(&mut group.named))?;
+        let sealed = group.body.seal(tip.groups, self.segments.before());
+        let landed = self.segments.append(&sealed, std::mem::take(&mut group.named))?;
         self.tip_file.write(tip).map_err(|error| Failure { kind: FailureKind::Stopped, why: format!("writing the tip: {error}") })?;
         self.tip = tip;
         let kept_out = (group.readers == Readers::KeptOut).then(|| self.shared.gate.write().unwrap_or_else(PoisonError::into_inner));
         let mut hot = self.shared.hot.write().unwrap_or_else(PoisonError::into_inner);
-        let at = hot::Group { number: tip.groups, segment: landed.segment, file: landed.file, at: landed.at };
-        group.places.drain(..).for_each(|place| hot.place(&at, place));
+        group.places.drain(..).for_each(|place| hot.place(landed.segment, landed.at, place));
         let changed: Vec<LogId> = group.heads.keys().cloned().collect();
         for (log, head) in std::mem::take(&mut group.heads) {
-            hot.set_head(tip.groups, log, head);
+            hot.set_head(landed.segment, log, head);
         }
         drop(hot);
         drop(kept_out);
@@ -273,7 +321,7 @@ impl Change {
     /// not hold the changes before it in the same group yet.
     fn rewrites(&self) -> bool {
         match self {
-            Self::Commit(_) | Self::Restore { .. } => false,
+            Self::Commit(_) | Self::Restore { .. } | Self::Move(_) => false,
             Self::Truncate { .. } | Self::Remove { .. } => true,
         }
     }

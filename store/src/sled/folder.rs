@@ -1,13 +1,14 @@
-//! The data folder around the engine: its format, its durable small files and its ballast. What is in front and tree is elsewhere.
+//! The data folder: its format, its durable small files and its ballast. What is in segments and index is elsewhere.
 //!
 //! ```text
 //! DIR/format        version of this layout, in plain text
 //! DIR/owner         lock and name of the process that owns the folder
 //! DIR/tip           how far the store had come when it last answered; never ahead of what is durable
-//! DIR/front/        segments of the newest groups
-//! DIR/store/        the tree, which takes the segments over; there once it took the first
+//! DIR/segments/     every group, in order
+//! DIR/index/        where in the segments what lies; there once a segment was sealed, and made anew where it is missing
 //! DIR/kept/         large values, each named by its digest
 //! DIR/ballast       room to give up when the disk is full
+//! DIR/index-broken  there after the index was found wrong, until it was made anew
 //! DIR/sync-failed   there after a failed sync, until all was copied
 //! ```
 
@@ -21,7 +22,7 @@ use crate::{Room, StoreError};
 use super::layout::Tip;
 
 /// The layout that this program writes. It reads this one and all before it.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 const FORMAT_WORD: &str = "lifeboat-store";
 
@@ -69,33 +70,38 @@ impl Folder {
         self.path.display().to_string()
     }
 
-    pub(super) fn store(&self) -> PathBuf {
+    /// The segments in which every group becomes durable.
+    pub(super) fn segments(&self) -> PathBuf {
+        self.path.join("segments")
+    }
+
+    /// A copy of the segments that is being made.
+    pub(super) fn segments_new(&self) -> PathBuf {
+        self.path.join("segments.new")
+    }
+
+    /// Segments that were replaced by their copy.
+    pub(super) fn segments_old(&self) -> PathBuf {
+        self.path.join("segments.old")
+    }
+
+    pub(super) fn index(&self) -> PathBuf {
+        self.path.join("index")
+    }
+
+    /// An index that is being made, and not yet anything to rely on.
+    pub(super) fn index_new(&self) -> PathBuf {
+        self.path.join("index.new")
+    }
+
+    /// The tree of formats 1 and 2, which held the records.
+    pub(super) fn old_tree(&self) -> PathBuf {
         self.path.join("store")
     }
 
-    /// The segments in which every group becomes durable.
-    pub(super) fn front(&self) -> PathBuf {
+    /// The segments of format 2 that its tree had not taken over yet.
+    pub(super) fn old_front(&self) -> PathBuf {
         self.path.join("front")
-    }
-
-    /// A copy of the front that is being made.
-    pub(super) fn front_new(&self) -> PathBuf {
-        self.path.join("front.new")
-    }
-
-    /// A front that was replaced by its copy.
-    pub(super) fn front_old(&self) -> PathBuf {
-        self.path.join("front.old")
-    }
-
-    /// A tree that is being made, and not yet anything to rely on.
-    pub(super) fn store_new(&self) -> PathBuf {
-        self.path.join("store.new")
-    }
-
-    /// A tree that was replaced by its copy.
-    pub(super) fn store_old(&self) -> PathBuf {
-        self.path.join("store.old")
     }
 
     pub(super) fn kept(&self) -> PathBuf {
@@ -124,6 +130,23 @@ impl Folder {
 
     pub(super) fn write_format(&self) -> Result<(), StoreError> {
         write_durably(&self.path.join("format"), format!("{FORMAT_WORD} {FORMAT}\n").as_bytes())
+    }
+
+    /// Leaves word that the index does not say what the segments do: the next opening makes it anew.
+    pub(super) fn mark_index_broken(&self) {
+        // An index that is broken is noticed again where this fails.
+        let _ = File::create(self.path.join("index-broken")).and_then(|file| file.sync_all());
+        let _ = sync_folder(&self.path);
+    }
+
+    pub(super) fn has_broken_index(&self) -> bool {
+        self.path.join("index-broken").exists()
+    }
+
+    pub(super) fn clear_index_broken(&self) -> Result<(), StoreError> {
+        let path = self.path.join("index-broken");
+        std::fs::remove_file(&path).map_err(io_error("removing", &path))?;
+        sync_folder(&self.path)
     }
 
     /// Leaves word, as durably as a failing disk allows, that what the system shows may not be what the disk holds.
@@ -217,8 +240,8 @@ pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), StoreError>
     path.parent().map_or(Ok(()), sync_folder)
 }
 
-/// `DIR/tip`: written after each durable group and not synced, so it may lag behind the tree and never leads it. A tree
-/// behind its tip has lost what it had acknowledged, which sled by itself would not notice.
+/// `DIR/tip`: written after each durable group and not synced, so it may lag behind the segments and never leads them.
+/// Segments that end before the tip have lost what was acknowledged.
 #[derive(Debug)]
 pub(super) struct TipFile {
     file: File,

@@ -1,62 +1,38 @@
-//! What the tree has not taken over yet: heads of logs, and where in the front their records lie. In memory only; opening finds it again.
+//! What the index does not know yet: heads of logs, and where their records lie. In memory only; opening finds it again.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 
-use crate::{LogId, Seq, StoreError};
+use crate::{LogId, Seq};
 
-use super::folder::Folder;
-use super::front::frame::{Part, SegmentNumber, Within, whole_part};
-use super::layout::{Head, LogNumber};
+use super::layout::{Head, LogNumber, Spot};
+use super::segments::frame::{Part, SegmentNumber, Within};
 
-/// Heads and places of the front.
-#[derive(Debug, Default)]
+/// Heads and places of the segments that are not indexed.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Hot {
     heads: BTreeMap<LogId, HotHead>,
     spots: BTreeMap<(LogNumber, Seq), Spot>,
 }
 
-/// A head that is newer than the tree's.
+/// A head that is newer than the index's.
 #[derive(Clone, Copy, Debug)]
 struct HotHead {
     /// `None`: the log was removed.
     head: Option<Head>,
-    /// The group that changed it last.
-    group: u64,
-}
-
-/// Where a part of the front lies. It is filed under the first place that it still stands for.
-#[derive(Clone, Debug)]
-pub(super) struct Spot {
+    /// The segment that changed it last.
     segment: SegmentNumber,
-    file: Arc<File>,
-    at: u64,
-    bytes: usize,
-    /// The place behind its last.
-    pub(super) end: Seq,
 }
 
-/// What the newest of front and tree say of a log.
+/// What the newest of memory and index say of a log.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Newest {
-    /// The front has changed it: this head, or none any more.
-    Front(Option<Head>),
-    /// The front says nothing of it.
-    Tree,
+    /// Changed since: this head, or none any more.
+    Hot(Option<Head>),
+    /// Not changed since.
+    Index,
 }
 
-/// Where a group landed.
-#[derive(Clone, Debug)]
-pub(super) struct Group {
-    pub(super) number: u64,
-    pub(super) segment: SegmentNumber,
-    pub(super) file: Arc<File>,
-    pub(super) at: u64,
-}
-
-/// A part of a group that readers may need.
+/// A part of a group that readers may need, and where it lies in its group.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
     /// Records from the first place to before the second.
@@ -67,13 +43,33 @@ pub(super) enum Place {
     Removed { log: LogNumber },
 }
 
+impl Place {
+    /// What readers may need of a part.
+    pub(super) fn of(part: &Part, within: Within) -> Option<Self> {
+        match part {
+            Part::Name { .. } => None,
+            Part::Records { log, first, records, .. } | Part::RecordsAgain { log, first, records, .. } => {
+                Some(Self::Records { log: *log, first: *first, end: Seq(first.0 + records.len() as u64), within })
+            }
+            Part::Carry { log, place, .. } | Part::CarryAgain { log, place, .. } => Some(Self::Carry { log: *log, place: *place, within }),
+            Part::Removed { log } => Some(Self::Removed { log: *log }),
+        }
+    }
+}
+
+/// Where a part lies, given where its group does.
+pub(super) fn spot(segment: SegmentNumber, group_at: u64, within: Within, end: Seq) -> Spot {
+    // A part is part of a group, which is far below four thousand million bytes.
+    Spot { segment, at: group_at + within.at as u64, bytes: u32::try_from(within.bytes).unwrap_or(u32::MAX), end }
+}
+
 impl Hot {
     pub(super) fn newest(&self, log: &LogId) -> Newest {
-        self.heads.get(log).map_or(Newest::Tree, |hot| Newest::Front(hot.head))
+        self.heads.get(log).map_or(Newest::Index, |hot| Newest::Hot(hot.head))
     }
 
-    pub(super) fn set_head(&mut self, group: u64, log: LogId, head: Option<Head>) {
-        self.heads.insert(log, HotHead { head, group });
+    pub(super) fn set_head(&mut self, segment: SegmentNumber, log: LogId, head: Option<Head>) {
+        self.heads.insert(log, HotHead { head, segment });
     }
 
     /// The heads whose names begin with `prefix`, after `after`: `None` for a removed log.
@@ -86,18 +82,11 @@ impl Hot {
             .collect()
     }
 
-    /// Takes up a part of a group that has become durable.
-    pub(super) fn place(&mut self, group: &Group, place: Place) {
-        let spot = |within: Within, end| Spot {
-            segment: group.segment,
-            file: Arc::clone(&group.file),
-            at: group.at + within.at as u64,
-            bytes: within.bytes,
-            end,
-        };
+    /// Takes up a part of a group that has become durable at `at` of a segment.
+    pub(super) fn place(&mut self, segment: SegmentNumber, at: u64, place: Place) {
         match place {
             Place::Records { log, first, end, within } => {
-                self.spots.insert((log, first), spot(within, end));
+                self.spots.insert((log, first), spot(segment, at, within, end));
             }
             Place::Carry { log, place, within } => {
                 let before = Seq(place.0 + 1);
@@ -110,7 +99,7 @@ impl Hot {
                         self.spots.insert((log, before), spot);
                     }
                 }
-                self.spots.insert((log, place), spot(within, before));
+                self.spots.insert((log, place), spot(segment, at, within, before));
             }
             Place::Removed { log } => {
                 let gone: Vec<_> = self.spots.range((log, Seq(0))..=(log, Seq(u64::MAX))).map(|(key, _)| *key).collect();
@@ -124,31 +113,12 @@ impl Hot {
     /// The part that stands for this place, with the first place that it still stands for.
     pub(super) fn spot(&self, log: LogNumber, place: Seq) -> Option<(Seq, Spot)> {
         let ((_, first), spot) = self.spots.range((log, Seq(0))..=(log, place)).next_back()?;
-        (spot.end > place).then(|| (*first, spot.clone()))
+        (spot.end > place).then_some((*first, *spot))
     }
 
-    /// The first place behind this one for which a part of the front stands.
-    pub(super) fn next_place(&self, log: LogNumber, place: Seq) -> Option<Seq> {
-        self.spots.range((log, Seq(place.0 + 1))..=(log, Seq(u64::MAX))).next().map(|((_, first), _)| *first)
-    }
-
-    /// Forgets what the tree has taken over: everything in segments up to this one, whose last group is this one.
-    pub(super) fn forget(&mut self, segment: SegmentNumber, group: u64) {
-        self.heads.retain(|_, hot| hot.group > group);
+    /// Forgets what the index knows now: everything in segments up to this one.
+    pub(super) fn forget(&mut self, segment: SegmentNumber) {
+        self.heads.retain(|_, hot| hot.segment > segment);
         self.spots.retain(|_, spot| spot.segment > segment);
-    }
-}
-
-impl Spot {
-    /// Reads the part.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] where it does not have its checksum.
-    pub(super) fn read(&self, folder: &Folder, log: &LogId, first: Seq) -> Result<Part, StoreError> {
-        let damaged =
-            |what: &str| folder.damaged(format!("record {} of log {log} {what} in segment {:x} of the front", first.0, self.segment.0));
-        let mut bytes = vec![0; self.bytes];
-        self.file.read_exact_at(&mut bytes, self.at).map_err(|_| damaged("cannot be read"))?;
-        whole_part(&bytes).ok_or_else(|| damaged("does not match its checksum"))
     }
 }

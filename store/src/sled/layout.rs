@@ -1,24 +1,17 @@
-//! How keys and values look inside the one sled tree. Pure: bytes in, bytes out; nothing here reads or writes a disk.
+//! How keys and values look in the index, the one sled tree. Pure: bytes in, bytes out; nothing here reads or writes a disk.
 //!
 //! | key | value |
 //! |---|---|
-//! | `t` | groups committed `u64`, next log number `u64`, crc32 |
+//! | `t` | where the index stands: see [`IndexTip`], crc32 |
 //! | `h` name | log number `u64`, first `u64`, next `u64`, chain (32), crc32 |
-//! | `r` log number `u64`, place `u64`, part `u16` | up to [`PART_BYTES_MAX`] bytes of the record's frame |
-//! | `g` log number `u64`, from `u64` | end `u64`, crc32: places that nobody reads any more, still to be deleted |
+//! | `s` log number `u64`, place `u64` | segment `u64`, byte `u64`, bytes `u32`, place behind the last `u64`, crc32 |
 //!
-//! Numbers in keys are big-endian, so that keys sort by place; numbers in values are little-endian. A frame is the length
-//! `u32` of what follows the checksum, a crc32 over the place and what follows, a kind `u8`, the chain's hash after the
-//! record (32), and the record.
+//! Numbers in keys are big-endian, so that keys sort by place; numbers in values are little-endian. A spot is filed under the first
+//! place that it still stands for.
 
-use crate::{Digest, LogId, Record, Seq};
+use crate::{Digest, LogId, Seq};
 
-/// Largest value given to sled. Its pages become separate files that it never syncs once they pass 131,052 bytes; with
-/// values up to 6,144 bytes that never happened under the worst churn, and this leaves room for a page left unsplit by a crash.
-pub(super) const PART_BYTES_MAX: usize = 4096;
-
-const FRAME_HEAD_BYTES: usize = 8;
-const BODY_HEAD_BYTES: usize = 1 + 32;
+use super::segments::frame::SegmentNumber;
 
 /// Number of a log inside this store. A name that is removed and used again gets a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,88 +35,91 @@ pub(super) struct Tip {
     pub(super) next_number: u64,
 }
 
-/// Places of a log that nobody reads any more.
+/// Where the index stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct IndexTip {
+    /// The last group in it, and the number for the next new log.
+    pub(super) tip: Tip,
+    /// The last segment that is in it whole.
+    pub(super) segment: SegmentNumber,
+    /// Checksum of that segment's last group: the segment behind it goes on from there.
+    pub(super) sum: u32,
+    /// Bytes of all parts that somebody can still read.
+    pub(super) live_bytes: u64,
+    /// Segments up to this one may hold what was moved out of segments that the index never saw: it was made anew after them.
+    pub(super) anew_until: SegmentNumber,
+}
+
+/// Where a part of a log lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Garbage {
-    pub(super) number: LogNumber,
-    pub(super) from: Seq,
+pub(super) struct Spot {
+    pub(super) segment: SegmentNumber,
+    /// From the beginning of the segment's file.
+    pub(super) at: u64,
+    pub(super) bytes: u32,
+    /// The place behind its last.
     pub(super) end: Seq,
-}
-
-/// What a frame holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A record that was appended.
-    Appended,
-    /// A record that stands for those before it.
-    Carry,
-}
-
-/// A record as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Framed {
-    pub(super) kind: Kind,
-    pub(super) chain: Digest,
-    pub(super) record: Record,
 }
 
 pub(super) const TIP_KEY: &[u8] = b"t";
 pub(super) const HEAD_PREFIX: &[u8] = b"h";
-pub(super) const GARBAGE_PREFIX: &[u8] = b"g";
+pub(super) const SPOT_PREFIX: &[u8] = b"s";
 
 pub(super) fn head_key(log: &LogId) -> Vec<u8> {
     [HEAD_PREFIX, log.as_str().as_bytes()].concat()
 }
 
-pub(super) fn part_key(number: LogNumber, place: Seq, part: u16) -> [u8; 19] {
-    let mut key = [b'r'; 19];
+pub(super) fn spot_key(number: LogNumber, place: Seq) -> [u8; 17] {
+    let mut key = [SPOT_PREFIX[0]; 17];
     key[1..9].copy_from_slice(&number.0.to_be_bytes());
-    key[9..17].copy_from_slice(&place.0.to_be_bytes());
-    key[17..].copy_from_slice(&part.to_be_bytes());
+    key[9..].copy_from_slice(&place.0.to_be_bytes());
     key
 }
 
-/// The place and part of a key made by [`part_key`].
-pub(super) fn place_of(key: &[u8]) -> Option<(Seq, u16)> {
-    let place = u64::from_be_bytes(key.get(9..17)?.try_into().ok()?);
-    let part = u16::from_be_bytes(key.get(17..19)?.try_into().ok()?);
-    (key.len() == 19).then_some((Seq(place), part))
-}
-
-pub(super) fn garbage_key(garbage: &Garbage) -> Vec<u8> {
-    [GARBAGE_PREFIX, &garbage.number.0.to_be_bytes(), &garbage.from.0.to_be_bytes()].concat()
+/// The log and place of a key made by [`spot_key`].
+pub(super) fn spot_of(key: &[u8]) -> Option<(LogNumber, Seq)> {
+    let (log, place) = key.strip_prefix(SPOT_PREFIX)?.split_first_chunk::<8>()?;
+    Some((LogNumber(u64::from_be_bytes(*log)), Seq(u64::from_be_bytes(place.try_into().ok()?))))
 }
 
 /// Adds a checksum over the key and the value, so that a value under another key is noticed too.
-fn sealed(key: &[u8], mut value: Vec<u8>) -> Vec<u8> {
+pub(super) fn sealed(key: &[u8], mut value: Vec<u8>) -> Vec<u8> {
     let sum = checksum(&[key, &value]);
     value.extend(sum.to_le_bytes());
     value
 }
 
-fn unsealed<'a>(key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
+pub(super) fn unsealed<'a>(key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
     let (value, sum) = value.split_last_chunk::<4>()?;
     (checksum(&[key, value]) == u32::from_le_bytes(*sum)).then_some(value)
 }
 
-fn checksum(parts: &[&[u8]]) -> u32 {
+pub(super) fn checksum(parts: &[&[u8]]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     parts.iter().for_each(|part| hasher.update(part));
     hasher.finalize()
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
-impl Tip {
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+impl IndexTip {
     pub(super) fn to_value(self) -> Vec<u8> {
-        sealed(TIP_KEY, [self.groups.to_le_bytes(), self.next_number.to_le_bytes()].concat())
+        let numbers =
+            [self.tip.groups, self.tip.next_number, self.segment.0, self.live_bytes, self.anew_until.0].map(u64::to_le_bytes).concat();
+        sealed(TIP_KEY, [&numbers[..], &self.sum.to_le_bytes()].concat())
     }
 
     pub(super) fn from_value(value: &[u8]) -> Option<Self> {
         let value = unsealed(TIP_KEY, value)?;
-        Some(Self { groups: u64_at(value, 0)?, next_number: u64_at(value, 8)? })
+        let tip = Tip { groups: u64_at(value, 0)?, next_number: u64_at(value, 8)? };
+        let segment = |at| u64_at(value, at).map(SegmentNumber);
+        Some(Self { tip, segment: segment(16)?, live_bytes: u64_at(value, 24)?, anew_until: segment(32)?, sum: u32_at(value, 40)? })
     }
 }
 
@@ -144,61 +140,20 @@ impl Head {
     }
 }
 
-impl Garbage {
-    pub(super) fn to_value(self) -> Vec<u8> {
-        sealed(&garbage_key(&self), self.end.0.to_le_bytes().to_vec())
+impl Spot {
+    pub(super) fn to_value(self, key: &[u8]) -> Vec<u8> {
+        let mut value = Vec::with_capacity(32);
+        value.extend(self.segment.0.to_le_bytes());
+        value.extend(self.at.to_le_bytes());
+        value.extend(self.bytes.to_le_bytes());
+        value.extend(self.end.0.to_le_bytes());
+        sealed(key, value)
     }
 
-    pub(super) fn from_entry(key: &[u8], value: &[u8]) -> Option<Self> {
+    pub(super) fn from_value(key: &[u8], value: &[u8]) -> Option<Self> {
         let value = unsealed(key, value)?;
-        let number = u64::from_be_bytes(key.get(1..9)?.try_into().ok()?);
-        let from = u64::from_be_bytes(key.get(9..17)?.try_into().ok()?);
-        Some(Self { number: LogNumber(number), from: Seq(from), end: Seq(u64_at(value, 0)?) })
-    }
-}
-
-impl Framed {
-    /// The frame cut into values, in order of part.
-    pub(super) fn to_parts(&self, number: LogNumber, place: Seq) -> Vec<Vec<u8>> {
-        let mut body = Vec::with_capacity(BODY_HEAD_BYTES + self.record.0.len());
-        body.push(match self.kind {
-            Kind::Appended => 0,
-            Kind::Carry => 1,
-        });
-        body.extend(self.chain.0);
-        body.extend(&self.record.0);
-        let sum = checksum(&[&part_key(number, place, 0), &body]);
-        let mut frame = Vec::with_capacity(FRAME_HEAD_BYTES + body.len());
-        // A record has at most a mebibyte, so the length fits.
-        frame.extend(u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
-        frame.extend(sum.to_le_bytes());
-        frame.extend(body);
-        frame.chunks(PART_BYTES_MAX).map(<[u8]>::to_vec).collect()
-    }
-
-    /// Reads the joined parts of one place.
-    ///
-    /// # Errors
-    /// What does not fit, as a fragment of a sentence.
-    pub(super) fn from_frame(number: LogNumber, place: Seq, frame: &[u8]) -> Result<Self, &'static str> {
-        let (head, body) = frame.split_at_checked(FRAME_HEAD_BYTES).ok_or("is cut short")?;
-        let (length, sum) = head.split_at(4);
-        let number_of = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |all, byte| all << 8 | u64::from(*byte));
-        if number_of(length) != body.len() as u64 {
-            return Err("is not as long as its frame says");
-        }
-        if number_of(sum) != u64::from(checksum(&[&part_key(number, place, 0), body])) {
-            return Err("does not match its checksum");
-        }
-        let (kind, rest) = body.split_first().ok_or("is cut short")?;
-        let (chain, record) = rest.split_at_checked(32).ok_or("is cut short")?;
-        let kind = match kind {
-            0 => Kind::Appended,
-            1 => Kind::Carry,
-            _ => return Err("is of an unknown kind"),
-        };
-        let chain = Digest(chain.try_into().map_err(|_| "is cut short")?);
-        Ok(Self { kind, chain, record: Record(record.to_vec()) })
+        let (at, bytes, end) = (u64_at(value, 8)?, u32_at(value, 16)?, Seq(u64_at(value, 20)?));
+        Some(Self { segment: SegmentNumber(u64_at(value, 0)?), at, bytes, end })
     }
 }
 
@@ -206,60 +161,36 @@ impl Framed {
 mod tests {
     use super::*;
 
-    fn sample(bytes: usize) -> Framed {
-        Framed { kind: Kind::Appended, chain: Digest::of(b"x"), record: Record((0..bytes).map(|n| n as u8).collect()) }
+    #[test]
+    fn keys_of_spots_sort_by_log_and_place() {
+        let mut keys: Vec<_> = [(1, 300), (1, 2), (2, 0), (256, 0)].map(|(log, place)| spot_key(LogNumber(log), Seq(place))).to_vec();
+        keys.sort_unstable();
+        let found: Vec<_> = keys.iter().filter_map(|key| spot_of(key)).map(|(log, place)| (log.0, place.0)).collect();
+        assert_eq!(found, [(1, 2), (1, 300), (2, 0), (256, 0)]);
     }
 
     #[test]
-    fn a_frame_comes_back_whole_at_every_border_of_a_part() {
-        let (number, place) = (LogNumber(7), Seq(9));
-        for bytes in [0, 1, 4054, 4055, 4056, 8150, 8151, 8152, crate::RECORD_BYTES_MAX] {
-            let parts = sample(bytes).to_parts(number, place);
-            assert!(parts.iter().all(|part| part.len() <= PART_BYTES_MAX && !part.is_empty()));
-            assert_eq!(Framed::from_frame(number, place, &parts.concat()), Ok(sample(bytes)));
-        }
-    }
-
-    #[test]
-    fn every_flipped_bit_every_cut_and_a_wrong_place_are_noticed() {
-        let (number, place) = (LogNumber(7), Seq(9));
-        let frame = sample(40).to_parts(number, place).concat();
-        for bit in 0..frame.len() * 8 {
-            let mut bad = frame.clone();
-            bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(Framed::from_frame(number, place, &bad).is_err(), "bit {bit}");
-        }
-        for length in 0..frame.len() {
-            assert!(Framed::from_frame(number, place, &frame[..length]).is_err(), "cut to {length}");
-        }
-        assert!(Framed::from_frame(number, Seq(10), &frame).is_err());
-        assert!(Framed::from_frame(LogNumber(8), place, &frame).is_err());
-        // A length of four thousand million must not be believed.
-        let mut long = frame;
-        long[..4].fill(0xff);
-        assert!(Framed::from_frame(number, place, &long).is_err());
-    }
-
-    #[test]
-    fn keys_sort_by_log_place_and_part() {
-        let mut keys: Vec<_> = [(1, 300, 0), (1, 2, 256), (1, 2, 3), (2, 0, 0), (256, 0, 0)]
-            .map(|(log, place, part)| part_key(LogNumber(log), Seq(place), part))
-            .to_vec();
-        keys.sort();
-        let places: Vec<_> = keys.iter().filter_map(|key| place_of(key)).map(|(place, part)| (place.0, part)).collect();
-        assert_eq!(places, [(2, 3), (2, 256), (300, 0), (0, 0), (0, 0)]);
-    }
-
-    #[test]
-    fn heads_tips_and_garbage_are_read_back_and_refused_under_another_key() {
-        let log = LogId::new("run/a").unwrap();
-        let key = head_key(&log);
+    fn values_are_read_back_and_refused_under_another_key_or_with_a_flipped_bit() {
+        let key = head_key(&LogId::new("run/a").unwrap());
         let head = Head { number: LogNumber(3), first: Seq(4), next: Seq(5), chain: Digest::of(b"y") };
         assert_eq!(Head::from_value(&key, &head.to_value(&key)), Some(head));
         assert_eq!(Head::from_value(b"hother", &head.to_value(&key)), None);
-        let tip = Tip { groups: 8, next_number: 9 };
-        assert_eq!(Tip::from_value(&tip.to_value()), Some(tip));
-        let garbage = Garbage { number: LogNumber(3), from: Seq(0), end: Seq(4) };
-        assert_eq!(Garbage::from_entry(&garbage_key(&garbage), &garbage.to_value()), Some(garbage));
+        let tip = IndexTip {
+            tip: Tip { groups: 8, next_number: 9 },
+            segment: SegmentNumber(7),
+            sum: 0x1234_5678,
+            live_bytes: 99,
+            anew_until: SegmentNumber(2),
+        };
+        assert_eq!(IndexTip::from_value(&tip.to_value()), Some(tip));
+        let key = spot_key(LogNumber(3), Seq(70_000));
+        let spot = Spot { segment: SegmentNumber(300), at: 1 << 40, bytes: 77, end: Seq(70_001) };
+        assert_eq!(Spot::from_value(&key, &spot.to_value(&key)), Some(spot));
+        assert_eq!(Spot::from_value(&spot_key(LogNumber(3), Seq(70_002)), &spot.to_value(&key)), None);
+        for bit in 0..spot.to_value(&key).len() * 8 {
+            let mut bad = spot.to_value(&key);
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Spot::from_value(&key, &bad), None, "bit {bit}");
+        }
     }
 }

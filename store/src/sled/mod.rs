@@ -1,18 +1,23 @@
-//! The store on disk: a front in which every commit becomes durable, a sled tree that takes it over, one owner process. This file is its
-//! surface; each room below has one concern.
+//! The store on disk: segments in which every commit becomes durable and stays, a sled tree as their index, one owner process. This file is
+//! its surface; each room below has one concern.
 
+mod caretaker;
+mod cleaning;
 mod committer;
-mod drain;
-mod engine;
 mod folder;
-mod front;
+mod heads;
 mod hot;
+mod index;
+mod indexing;
 mod kept;
 mod layout;
+mod legacy;
 mod open;
 mod owner;
 mod read;
+mod segments;
 mod shared;
+mod tree;
 mod verify;
 
 use std::num::NonZeroU32;
@@ -31,17 +36,20 @@ use crate::{
     Changes, Commit, Digest, Forgotten, KEPT_BYTES_MAX, Lease, LogHead, LogId, OwnerId, Page, Record, Room, Seq, Sharing, Store, StoreError,
 };
 
+use caretaker::{Caretaker, Duty, SEALED_MAX};
 use committer::{Change, Committer, JOBS_MAX, Job};
-use drain::{Drain, SEALED_MAX};
-use engine::{Failure, FailureKind};
 use folder::Folder;
-use front::Front;
 use kept::KeepError;
 use open::Opened;
 pub use owner::FolderLock;
 use owner::Owner;
+use segments::{Files, Segments};
 use shared::{Door, Guest, Shared};
+use tree::{Failure, FailureKind};
 pub use verify::Verified;
+
+/// Dead bytes that are put up with, in segments.
+const GARBAGE_SEGMENTS: u64 = 4;
 
 /// How a data folder is opened.
 #[derive(Clone, Debug)]
@@ -66,14 +74,15 @@ impl SledOptions {
         self
     }
 
-    /// Memory for pages of the tree, in bytes.
+    /// Memory for pages of the index, in bytes.
     #[must_use]
     pub fn cache_bytes(mut self, bytes: u64) -> Self {
         self.cache_bytes = bytes;
         self
     }
 
-    /// Length at which a segment of the front is handed over to the tree, in bytes. All that is not handed over is read by the next opening.
+    /// Length at which a segment takes no more and is indexed, in bytes. The segment before that is read by the next opening. Old
+    /// segments are given up once some [`GARBAGE_SEGMENTS`] segments' worth in them is dead, and more than half.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;
@@ -94,7 +103,7 @@ impl SledOptions {
 pub struct SledStore {
     jobs: Option<mpsc::Sender<Job>>,
     committing: Option<JoinHandle<()>>,
-    draining: Option<JoinHandle<()>>,
+    caring: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
     door: Arc<Door>,
 }
@@ -108,15 +117,15 @@ impl SledStore {
     pub fn open(folder: &Path, options: &SledOptions) -> Result<Self, StoreError> {
         let folder = Folder::enter(folder)?;
         let owner = Owner::take(folder.path())?;
-        let Opened { tree, hot, front, sealed, garbage, tip, tree_tip, tip_file, kept } = open::open(&folder, options.cache_bytes)?;
+        let Opened { index, index_tip, indexed, hot, end, sealed, tip, tip_file, kept } = open::open(&folder, options.cache_bytes)?;
         folder.lay_ballast(options.ballast_bytes);
         let shared = Arc::new(Shared {
-            tree: tree.map_or_else(OnceLock::new, OnceLock::from),
+            index: index.map_or_else(OnceLock::new, OnceLock::from),
             hot: RwLock::new(hot),
             gate: RwLock::default(),
             closing: AtomicBool::new(false),
             cache_bytes: options.cache_bytes,
-            spare: Arc::default(),
+            files: Files::new(folder.segments()),
             stopped: OnceLock::new(),
             watchers: Watchers::default(),
             leases: LeaseTable::new(options.clock.clone()),
@@ -126,17 +135,19 @@ impl SledStore {
         });
         let (sender, jobs) = mpsc::channel(JOBS_MAX);
         // What the opening found sealed does not wait for room in the line.
-        let (drain, to_drain) = std::sync::mpsc::sync_channel(SEALED_MAX + sealed.len());
-        let front = Front::resume(shared.folder.front(), front, options.segment_bytes, Arc::clone(&shared.spare));
+        let (seal, to_index) = std::sync::mpsc::sync_channel(SEALED_MAX + sealed.len());
         for segment in sealed {
             // There is room for each of them.
-            let _ = drain.try_send(segment);
+            let _ = seal.try_send(segment);
         }
-        let drainer = Drain::new(shared.clone(), to_drain, tree_tip, garbage);
-        let committer = Committer { shared: shared.clone(), jobs, front, tip, tip_file, drain };
-        let mut store = Self { jobs: Some(sender), committing: None, draining: None, shared, door: Arc::default() };
+        let garbage_bytes = options.segment_bytes.saturating_mul(GARBAGE_SEGMENTS);
+        let duty = Duty { tip: index_tip, indexed, garbage_bytes };
+        let caretaker = Caretaker::new(shared.clone(), duty, to_index, sender.downgrade());
+        let segments = Segments::resume(shared.folder.segments(), end, options.segment_bytes);
+        let committer = Committer { shared: shared.clone(), jobs, segments, tip, tip_file, sealed: seal };
+        let mut store = Self { jobs: Some(sender), committing: None, caring: None, shared, door: Arc::default() };
         let failed = |source| StoreError::Io { action: "starting the store's threads".into(), source };
-        store.draining = Some(std::thread::Builder::new().name("store-drain".into()).spawn(|| drainer.run()).map_err(failed)?);
+        store.caring = Some(std::thread::Builder::new().name("store-caretaker".into()).spawn(|| caretaker.run()).map_err(failed)?);
         store.committing = Some(std::thread::Builder::new().name("store-committer".into()).spawn(|| committer.run()).map_err(failed)?);
         Ok(store)
     }
@@ -163,8 +174,8 @@ impl SledStore {
         work: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.shared.running()?;
-        if self.shared.tree.get().is_none() {
-            // The front was written a moment ago: it is read from memory, and no other thread is needed to wait for a disk.
+        if self.shared.index.get().is_none() {
+            // The segments were written a moment ago: they are read from memory, and no other thread is needed to wait for a disk.
             return work(&self.shared);
         }
         self.elsewhere(work).await
@@ -185,7 +196,7 @@ impl Drop for SledStore {
     fn drop(&mut self) {
         self.jobs = None;
         self.shared.closing.store(true, Ordering::Relaxed);
-        for thread in [self.committing.take(), self.draining.take()].into_iter().flatten() {
+        for thread in [self.committing.take(), self.caring.take()].into_iter().flatten() {
             // A thread that panicked has acknowledged nothing since; there is nobody left to tell.
             let _ = thread.join();
         }

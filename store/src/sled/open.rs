@@ -1,38 +1,43 @@
 //! From a folder on disk to a store with its heads: creation, recovery after a failed sync, and the checks before anything is served.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::RwLock;
 
-use crate::{LogId, Seq, StoreError};
+use crate::{LogId, StoreError};
 
-use super::engine::Engine;
+use super::caretaker::{SEALED_MAX, lengths};
 use super::folder::{FORMAT, Folder, TipFile, io_error, sync_folder};
-use super::front::frame::{GROUP_HEAD_BYTES, Part, Within};
-use super::front::scan::{self, Tail};
-use super::front::{self, Sealed};
-use super::hot::{self, Hot, Newest, Place};
+use super::heads::{self, Misfit, Origin};
+use super::hot::{Hot, Newest, Place};
+use super::index::{self, Index};
+use super::indexing;
 use super::kept::Kept;
-use super::layout::{GARBAGE_PREFIX, Garbage, Head, LogNumber, TIP_KEY, Tip};
-use super::read::{self, Reader};
+use super::layout::{Head, IndexTip, LogNumber, Tip};
+use super::legacy;
+use super::read::Reader;
+use super::segments::first::First;
+use super::segments::frame::{GROUP_HEAD_BYTES, Part, SegmentNumber};
+use super::segments::scan::{self, From, Tail};
+use super::segments::{self, Files, Sealed};
 
 /// All that opening finds.
 #[derive(Debug)]
 pub(super) struct Opened {
-    /// `None` where it has not taken over anything yet.
-    pub(super) tree: Option<Engine>,
+    /// `None` where nothing was sealed yet.
+    pub(super) index: Option<Index>,
+    pub(super) index_tip: IndexTip,
+    /// Segments in the index and their lengths.
+    pub(super) indexed: VecDeque<(SegmentNumber, u64)>,
     pub(super) hot: Hot,
-    pub(super) front: scan::End,
-    /// Segments that the tree is to take over.
+    pub(super) end: scan::End,
+    /// Segments that are to be indexed.
     pub(super) sealed: Vec<Sealed>,
-    pub(super) garbage: VecDeque<Garbage>,
     /// Where the store stands.
     pub(super) tip: Tip,
-    /// Where the tree stands.
-    pub(super) tree_tip: Tip,
     pub(super) tip_file: TipFile,
     pub(super) kept: Kept,
 }
@@ -45,215 +50,246 @@ const ROOM_BYTES_MIN: u64 = 1024 * 1024;
 
 /// Opens or makes the store. The caller holds the folder's lock.
 pub(super) fn open(folder: &Folder, cache_bytes: u64) -> Result<Opened, StoreError> {
-    settle_format(folder)?;
-    settle_replacement(folder)?;
     let tip_file = TipFile::open(folder)?;
     let acknowledged = tip_file.read()?.unwrap_or_default();
+    settle_format(folder, acknowledged, cache_bytes)?;
+    settle_replacement(folder)?;
     let kept = Kept::open(folder)?;
     if folder.free_bytes() < ROOM_BYTES_MIN {
         folder.drop_ballast()?;
     }
     if folder.has_failed_sync() {
-        copy_what_is_proven(folder, acknowledged, cache_bytes)?;
+        copy_what_is_there(folder, acknowledged)?;
+        index::clear(folder)?;
         kept.rewrite_all()?;
         folder.clear_sync_failed()?;
     }
-    let tree = open_tree(folder, cache_bytes)?;
-    let tree_tip = tree.as_ref().map_or(Ok(Tip::default()), |tree| tip_of(folder, tree))?;
-    front::make_folder(&folder.front())?;
-    let Replayed { hot, end: mut front, tip } = replay(folder, tree.as_ref(), tree_tip)?;
+    if folder.has_broken_index() {
+        index::clear(folder)?;
+        folder.clear_index_broken()?;
+    }
+    let path = folder.segments();
+    segments::make_folder(&path)?;
+    let first = First::read(folder, &path)?;
+    remove_what_was_given_up(&path, first)?;
+    scan::expect_all(folder, first.segment, &scan::numbers(&path)?)?;
+    let Found { index, tip: index_tip, replayed } = find(folder, first, cache_bytes)?;
+    let Replayed { hot, mut end, mut tip } = replayed;
     if tip.groups < acknowledged.groups {
         return Err(folder.damaged(lost(tip, acknowledged)));
     }
-    make_durable(folder, &mut front)?;
-    let garbage = tree.as_ref().map_or(Ok(VecDeque::new()), |tree| garbage(folder, tree))?;
+    // A number that a removed log had is not given again while somebody may remember it.
+    tip.next_number = tip.next_number.max(acknowledged.next_number);
+    make_durable(folder, &mut end)?;
     if tip_file.write(tip).is_ok() {
         tip_file.sync()?;
     }
     sync_folder(folder.path())?;
-    let sealed = std::mem::take(&mut front.sealed);
-    Ok(Opened { tree, hot, front, sealed, garbage, tip, tree_tip, tip_file, kept })
+    let sealed = std::mem::take(&mut end.sealed);
+    let indexed = lengths(&path, first.segment, index_tip.segment);
+    Ok(Opened { index, index_tip, indexed, hot, end, sealed, tip, tip_file, kept })
 }
 
-/// What the front adds to the tree.
+/// The index, and what the segments add to it.
+struct Found {
+    index: Option<Index>,
+    tip: IndexTip,
+    replayed: Replayed,
+}
+
+/// Opens with the index as it is. Where that does not work, or does not fit the segments, it is made anew from them: they alone count.
+fn find(folder: &Folder, first: First, cache_bytes: u64) -> Result<Found, StoreError> {
+    if let Some((index, tip)) = usable_index(folder, first, cache_bytes)? {
+        match replay(folder, first, Some(&index), tip) {
+            Ok(replayed) => return Ok(Found { index: Some(index), tip, replayed }),
+            Err(StoreError::Damaged { .. }) => index.close()?,
+            Err(other) => return Err(other),
+        }
+    }
+    index::clear(folder)?;
+    // What was moved out of segments that were given up stands in any of those that are left.
+    let last = scan::numbers(&folder.segments())?.last().copied().unwrap_or_default();
+    let anew_until = if first.segment == First::default().segment { SegmentNumber::default() } else { last };
+    let nothing = IndexTip { anew_until, ..IndexTip::default() };
+    let (index, tip) = match indexed_anew(folder, first, nothing, cache_bytes) {
+        Ok(found) => found,
+        // Then everything is known in memory until there is room.
+        Err(StoreError::DiskFull { .. }) => (None, nothing),
+        Err(other) => return Err(other),
+    };
+    let replayed = replay(folder, first, index.as_ref(), tip)?;
+    if anew_until > SegmentNumber::default() {
+        look_for_gaps(folder, index.as_ref(), &replayed.hot)?;
+    }
+    let index = index.map(|index| index.put_in_place(cache_bytes)).transpose()?;
+    Ok(Found { index, tip, replayed })
+}
+
+/// The index as it is on disk, where it is one and goes as far as the segments that were given up.
+fn usable_index(folder: &Folder, first: First, cache_bytes: u64) -> Result<Option<(Index, IndexTip)>, StoreError> {
+    if !folder.index().join("db").exists() {
+        return Ok(None);
+    }
+    let opened = Index::open(folder, &folder.index(), cache_bytes).and_then(|index| {
+        let tip = index.tip()?.unwrap_or_default();
+        Ok((index, tip))
+    });
+    match opened {
+        Ok((index, tip)) => {
+            let last = scan::numbers(&folder.segments())?.last().copied().unwrap_or_default();
+            if tip.segment.0 + 1 >= first.segment.0 && tip.segment <= last {
+                return Ok(Some((index, tip)));
+            }
+            index.close()?;
+            Ok(None)
+        }
+        Err(StoreError::Damaged { .. } | StoreError::DiskFull { .. }) => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
+/// Makes the index anew, aside, where there is much to know; else it is made when the next segment is sealed.
+fn indexed_anew(folder: &Folder, first: First, mut tip: IndexTip, cache_bytes: u64) -> Result<(Option<Index>, IndexTip), StoreError> {
+    let from = From { segment: first.segment, group: Some(first.group - 1), sum: None };
+    let end = scan::scan(folder, &folder.segments(), from, |_| Ok(()))?;
+    if end.sealed.len() <= SEALED_MAX {
+        return Ok((None, tip));
+    }
+    let index = Index::open(folder, &folder.index_new(), cache_bytes)?;
+    for sealed in end.sealed {
+        let taken_up = indexing::take_up(folder, &index, tip, sealed);
+        tip = taken_up.map_err(|failure| failure.while_opening(folder))?;
+    }
+    Ok((Some(index), tip))
+}
+
+/// What the segments add to the index.
 struct Replayed {
     hot: Hot,
     end: scan::End,
     tip: Tip,
 }
 
-/// Reads the front and takes up every group that the tree does not hold.
-fn replay(folder: &Folder, tree: Option<&Engine>, tree_tip: Tip) -> Result<Replayed, StoreError> {
+/// Reads the segments that are not in the index.
+fn replay(folder: &Folder, first: First, index: Option<&Index>, index_tip: IndexTip) -> Result<Replayed, StoreError> {
     let mut hot = Hot::default();
-    let mut tip = tree_tip;
     let mut names: HashMap<LogNumber, LogId> = HashMap::new();
-    let end = scan::scan(folder, tree_tip.groups, |seen| {
-        for (_, part) in &seen.parts {
-            if let Part::Name { log, name } = part {
-                names.insert(*log, name.clone());
-                tip.next_number = tip.next_number.max(log.0 + 1);
-            }
-        }
-        if seen.number <= tree_tip.groups {
-            return Ok(());
-        }
-        if seen.number != tip.groups + 1 {
-            return Err(folder.damaged(format!(
-                "the front goes on with group {}, and the tree ends at group {}: what lay between is gone",
-                seen.number, tip.groups
-            )));
-        }
+    let from = if index_tip.segment.0 + 1 > first.segment.0 {
+        From { segment: SegmentNumber(index_tip.segment.0 + 1), group: Some(index_tip.tip.groups), sum: Some(index_tip.sum) }
+    } else {
+        From { segment: first.segment, group: Some(first.group - 1), sum: None }
+    };
+    let mut tip = Tip { groups: from.group.unwrap_or(0), ..index_tip.tip };
+    let end = scan::scan(folder, &folder.segments(), from, |seen| {
         tip.groups = seen.number;
-        let group = hot::Group { number: seen.number, segment: seen.segment, file: Arc::clone(seen.file), at: seen.at };
+        let origin = Origin::of(seen.segment, &index_tip);
         for (within, part) in seen.parts {
-            take_up(folder, tree, &mut hot, &names, &group, within, part)?;
+            let log = part.log();
+            if let Part::Name { name, .. } = part {
+                names.insert(log, name);
+                tip.next_number = tip.next_number.max(log.0 + 1);
+                continue;
+            }
+            let place = Place::of(&part, within);
+            let nameless = || folder.damaged(format!("group {} speaks of log number {}, which has no name", seen.number, log.0));
+            let name = names.get(&log).ok_or_else(nameless)?;
+            let head = match hot.newest(name) {
+                Newest::Hot(head) => head,
+                Newest::Index => index.map_or(Ok(None), |index| index.head(name))?,
+            };
+            let head = head.filter(|head| head.number == log);
+            let misfit = |Misfit| folder.damaged(format!("group {} does not fit the end of log {name}", seen.number));
+            let after = heads::after(origin, name, head, &part).map_err(misfit)?;
+            if head != after {
+                hot.set_head(seen.segment, name.clone(), after);
+            }
+            place.into_iter().for_each(|place| hot.place(seen.segment, seen.at, place));
         }
         Ok(())
     })?;
     Ok(Replayed { hot, end, tip })
 }
 
-fn take_up(
-    folder: &Folder,
-    tree: Option<&Engine>,
-    hot: &mut Hot,
-    names: &HashMap<LogNumber, LogId>,
-    group: &hot::Group,
-    within: Within,
-    part: Part,
-) -> Result<(), StoreError> {
-    let log = match &part {
-        Part::Name { .. } => return Ok(()),
-        Part::Records { log, .. } | Part::Carry { log, .. } | Part::Removed { log } => *log,
-    };
-    let name = names
-        .get(&log)
-        .ok_or_else(|| folder.damaged(format!("group {} speaks of log number {}, which has no name", group.number, log.0)))?;
-    let head = match hot.newest(name) {
-        Newest::Front(head) => head,
-        Newest::Tree => tree.map_or(Ok(None), |tree| tree.head(name))?,
-    };
-    let head = head.filter(|head| head.number == log);
-    let misfit = || folder.damaged(format!("group {} does not fit the end of log {name}", group.number));
-    match part {
-        Part::Name { .. } => {}
-        Part::Records { first, chain, records, .. } => {
-            let begun = head.map_or((Seq(0), Seq(0)), |head| (head.first, head.next));
-            if begun.1 != first {
-                return Err(misfit());
-            }
-            let end = Seq(first.0 + records.len() as u64);
-            hot.place(group, Place::Records { log, first, end, within });
-            hot.set_head(group.number, name.clone(), Some(Head { number: log, first: begun.0, next: end, chain }));
-        }
-        Part::Carry { place, chain, .. } => {
-            // A carry where no log was begins one that was cut elsewhere.
-            let head = head.unwrap_or(Head { number: log, first: place, next: Seq(place.0 + 1), chain });
-            if place < head.first || place >= head.next {
-                return Err(misfit());
-            }
-            hot.place(group, Place::Carry { log, place, within });
-            hot.set_head(group.number, name.clone(), Some(Head { first: place, ..head }));
-        }
-        Part::Removed { .. } => {
-            head.ok_or_else(misfit)?;
-            hot.place(group, Place::Removed { log });
-            hot.set_head(group.number, name.clone(), None);
+/// Where segments were given up and the index is new, a log that lacks records in its middle is noticed here.
+fn look_for_gaps(folder: &Folder, index: Option<&Index>, hot: &Hot) -> Result<(), StoreError> {
+    let mut all: BTreeMap<LogId, Option<Head>> = BTreeMap::new();
+    if let Some(index) = index {
+        for found in index.heads("", None) {
+            let (log, head) = found?;
+            all.insert(log, Some(head));
         }
     }
-    Ok(())
+    all.extend(hot.heads("", None));
+    let (files, hot) = (Files::new(folder.segments()), RwLock::new(hot.clone()));
+    let reader = Reader { folder, files: &files, hot: &hot, index };
+    all.into_iter().filter_map(|(log, head)| Some((log, head?))).try_for_each(|(log, head)| reader.is_whole(&log, &head))
+}
+
+fn remove_what_was_given_up(path: &Path, first: First) -> Result<(), StoreError> {
+    let mut removed = false;
+    for number in scan::numbers(path)?.into_iter().filter(|number| *number < first.segment) {
+        let segment = segments::segment_path(path, number);
+        std::fs::remove_file(&segment).map_err(io_error("removing", &segment))?;
+        removed = true;
+    }
+    if removed { sync_folder(path) } else { Ok(()) }
 }
 
 /// What was found becomes durable before anybody reads it, and what was cut short is wiped away. Where that fails the next opening must not
 /// believe the cache either.
-fn make_durable(folder: &Folder, front: &mut scan::End) -> Result<(), StoreError> {
-    let path = folder.front();
-    if let Some(unborn) = front.unborn {
-        let unborn = front::segment_path(&path, unborn);
+fn make_durable(folder: &Folder, end: &mut scan::End) -> Result<(), StoreError> {
+    let path = folder.segments();
+    if let Some(unborn) = end.unborn {
+        let unborn = segments::segment_path(&path, unborn);
         std::fs::remove_file(&unborn).map_err(io_error("removing", &unborn))?;
     }
-    let Some(last) = &front.last else { return sync_folder(&path) };
+    let Some(last) = &end.last else { return sync_folder(&path) };
     if last.tail == Tail::Torn {
         // A torn group may be as long as the file; its head is what makes it one.
         let wipe = usize::try_from(last.length.saturating_sub(last.end)).unwrap_or(GROUP_HEAD_BYTES).min(GROUP_HEAD_BYTES);
         last.file.write_all_at(&vec![0; wipe], last.end).map_err(io_error("wiping the end of", &path))?;
     }
-    let synced = last.file.sync_data().map_err(io_error("syncing the front in", &path)).and_then(|()| sync_folder(&path));
+    let synced = last.file.sync_data().map_err(io_error("syncing the segments in", &path)).and_then(|()| sync_folder(&path));
     if let Err(StoreError::Io { action, source }) = &synced {
         folder.mark_sync_failed(&format!("{action}: {source}"));
     }
     synced
 }
 
-/// The format is durable before the first tree, so a tree without it was not left by a crash of ours.
-fn settle_format(folder: &Folder) -> Result<(), StoreError> {
+/// The format is durable before the first segment, so segments without it were not left by a crash of ours.
+fn settle_format(folder: &Folder, acknowledged: Tip, cache_bytes: u64) -> Result<(), StoreError> {
     match folder.format()? {
-        Some(FORMAT) => Ok(()),
-        None if folder.store().join("db").exists() || folder.front().exists() => Err(folder.damaged(format!(
-            "the file format is missing beside a store; if it was removed by mistake, write \"lifeboat-store {FORMAT}\" into it"
-        ))),
-        // An older format is this one without a front. A program that knows no front must refuse the folder from now on.
-        Some(_) | None => folder.write_format(),
+        Some(FORMAT) => legacy::remove(folder),
+        Some(_) => legacy::bring_up_to_date(folder, acknowledged, cache_bytes),
+        None if [folder.segments(), folder.index(), folder.old_tree().join("db"), folder.old_front()].iter().any(|path| path.exists()) => {
+            Err(folder.damaged(format!(
+                "the file format is missing beside a store; if it was removed by mistake, write \"lifeboat-store {FORMAT}\" into it"
+            )))
+        }
+        None => folder.write_format(),
     }
 }
 
-/// Ends a replacement that a crash cut short, in one direction or the other. Tree and front are copies of the same bytes, so either
-/// may be replaced without the other.
+/// Ends a replacement that a crash cut short, in one direction or the other.
 fn settle_replacement(folder: &Folder) -> Result<(), StoreError> {
-    let places = [(folder.store(), folder.store_new(), folder.store_old()), (folder.front(), folder.front_new(), folder.front_old())];
-    let mut settled = Settled::Nothing;
-    for (there, new, old) in places {
-        if new.exists() {
-            std::fs::remove_dir_all(&new).map_err(io_error("removing", &new))?;
-            settled = Settled::Something;
-        }
-        if old.exists() {
-            if there.exists() {
-                std::fs::remove_dir_all(&old).map_err(io_error("removing", &old))?;
-            } else {
-                std::fs::rename(&old, &there).map_err(io_error("putting back", &old))?;
-            }
-            settled = Settled::Something;
+    let (there, new, old) = (folder.segments(), folder.segments_new(), folder.segments_old());
+    if !new.exists() && !old.exists() {
+        return Ok(());
+    }
+    if new.exists() {
+        std::fs::remove_dir_all(&new).map_err(io_error("removing", &new))?;
+    }
+    if old.exists() {
+        if there.exists() {
+            std::fs::remove_dir_all(&old).map_err(io_error("removing", &old))?;
+        } else {
+            std::fs::rename(&old, &there).map_err(io_error("putting back", &old))?;
         }
     }
-    match settled {
-        Settled::Something => sync_folder(folder.path()),
-        Settled::Nothing => Ok(()),
-    }
+    sync_folder(folder.path())
 }
 
-enum Settled {
-    Something,
-    Nothing,
-}
-
-fn open_tree(folder: &Folder, cache_bytes: u64) -> Result<Option<Engine>, StoreError> {
-    let there = folder.store().join("db").exists();
-    there.then(|| Engine::open(folder, &folder.store(), cache_bytes)).transpose()
-}
-
-/// Makes an empty tree aside, puts it in place whole, and opens it.
-pub(super) fn make_tree(folder: &Folder, cache_bytes: u64) -> Result<Engine, StoreError> {
-    let (store, new) = (folder.store(), folder.store_new());
-    for left in [&store, &new] {
-        if left.exists() {
-            std::fs::remove_dir_all(left).map_err(io_error("removing", left))?;
-        }
-    }
-    Engine::open(folder, &new, cache_bytes)?.close()?;
-    std::fs::rename(&new, &store).map_err(io_error("putting in place", &store))?;
-    sync_folder(folder.path())?;
-    Engine::open(folder, &store, cache_bytes)
-}
-
-fn tip_of(folder: &Folder, tree: &Engine) -> Result<Tip, StoreError> {
-    match tree.get(TIP_KEY)? {
-        Some(value) => Tip::from_value(&value).ok_or_else(|| folder.damaged("the tree's own tip does not match its checksum")),
-        None => Ok(Tip::default()),
-    }
-}
-
-fn lost(found: Tip, acknowledged: Tip) -> String {
+pub(super) fn lost(found: Tip, acknowledged: Tip) -> String {
     format!(
         "the store ends at group {} but had acknowledged group {}: its end was cut off or an older copy was put in its place; \
          restore it, or remove the file tip to accept the loss",
@@ -261,51 +297,27 @@ fn lost(found: Tip, acknowledged: Tip) -> String {
     )
 }
 
-fn garbage(folder: &Folder, engine: &Engine) -> Result<VecDeque<Garbage>, StoreError> {
-    let read = |entry: Result<(::sled::IVec, ::sled::IVec), StoreError>| {
-        let (key, value) = entry?;
-        Garbage::from_entry(&key, &value).ok_or_else(|| folder.damaged("a note on deleted records does not match its checksum"))
-    };
-    engine.entries(GARBAGE_PREFIX).map(read).collect()
-}
-
 /// After a failed sync the system may show bytes that the disk never took, and syncing again may not help: Linux can mark
-/// them clean. So all bytes are written anew, into new files, and every log is proven there before the copy takes over. The old
-/// files are only read: one more write of sled to them could reach the disk where the lost one did not.
-fn copy_what_is_proven(folder: &Folder, acknowledged: Tip, cache_bytes: u64) -> Result<(), StoreError> {
-    let (store, new, old) = (folder.store(), folder.store_new(), folder.store_old());
-    let mut tip = Tip::default();
-    if store.join("db").exists() {
-        copy_folder(&store, &new)?;
-        let engine = Engine::open(folder, &new, cache_bytes)?;
-        tip = tip_of(folder, &engine)?;
-        let reader = Reader { folder, hot: None, tree: Some(&engine) };
-        for found in engine.heads("", None) {
-            let (log, head) = found?;
-            let mut place = head.first;
-            while let Some(last) = read::proven_from(&reader, &log, &head, place)? {
-                place = Seq(last.0 + 1);
-            }
-        }
-        engine.close()?;
+/// them clean. So all bytes are written anew, into new files, and every group is proven there before the copy takes over.
+fn copy_what_is_there(folder: &Folder, acknowledged: Tip) -> Result<(), StoreError> {
+    let (there, new, old) = (folder.segments(), folder.segments_new(), folder.segments_old());
+    if !there.exists() {
+        return Ok(());
     }
-    if folder.front().exists() {
-        copy_folder(&folder.front(), &folder.front_new())?;
-        let end = scan::scan(folder, tip.groups, |_| Ok(()))?;
-        tip.groups = tip.groups.max(end.groups.unwrap_or(0));
-    }
+    copy_folder(&there, &new)?;
+    let first = First::read(folder, &new)?;
+    let from = From { segment: first.segment, group: Some(first.group - 1), sum: None };
+    let end = scan::scan(folder, &new, from, |_| Ok(()))?;
+    let tip = Tip { groups: end.groups.unwrap_or(first.group - 1), ..Tip::default() };
     if tip.groups < acknowledged.groups {
         return Err(folder.damaged(lost(tip, acknowledged)));
     }
-    for (there, new, old) in [(store, new, old), (folder.front(), folder.front_new(), folder.front_old())] {
-        if new.exists() {
-            std::fs::rename(&there, &old).map_err(io_error("putting aside", &there))?;
-            sync_folder(folder.path())?;
-            std::fs::rename(&new, &there).map_err(io_error("putting in place", &new))?;
-            sync_folder(folder.path())?;
-        }
-    }
-    Ok(())
+    std::fs::rename(&there, &old).map_err(io_error("putting aside", &there))?;
+    sync_folder(folder.path())?;
+    std::fs::rename(&new, &there).map_err(io_error("putting in place", &new))?;
+    sync_folder(folder.path())?;
+    std::fs::remove_dir_all(&old).map_err(io_error("removing", &old))?;
+    sync_folder(folder.path())
 }
 
 /// Copies by reading and writing. A copy made by the kernel may share the very blocks that are in doubt.

@@ -1,32 +1,80 @@
 //! Reading a log and proving what was read: no gaps, checksums, and the hash chain from what came before to the head.
 
+use std::os::unix::fs::FileExt;
 use std::sync::{PoisonError, RwLock};
 
 use crate::chain::{chain_after, chain_start};
 use crate::mutants::{self, Mutant};
-use crate::{Digest, LogId, PAGE_BYTES_MAX, Page, Seq, StoreError};
+use crate::{Digest, LogId, PAGE_BYTES_MAX, Page, Record, Seq, StoreError};
 
-use super::engine::Engine;
 use super::folder::Folder;
-use super::front::frame::Part;
-use super::hot::{Hot, Spot};
-use super::layout::{Framed, Head, Kind, LogNumber};
+use super::hot::Hot;
+use super::index::Index;
+use super::layout::{Head, LogNumber, Spot};
+use super::segments::Files;
+use super::segments::frame::{Part, whole_part};
 
-/// Where records are read from: the front, which goes first, and the tree.
+/// What a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It was appended.
+    Appended,
+    /// It stands for those before it.
+    Carry,
+}
+
+/// A record and the chain after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Framed {
+    pub(super) kind: Kind,
+    pub(super) chain: Digest,
+    pub(super) record: Record,
+}
+
+/// Where records are read from: segments, found by what memory knows, which goes first, and by the index.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a> {
     pub(super) folder: &'a Folder,
-    pub(super) hot: Option<&'a RwLock<Hot>>,
-    pub(super) tree: Option<&'a Engine>,
+    pub(super) files: &'a Files,
+    pub(super) hot: &'a RwLock<Hot>,
+    pub(super) index: Option<&'a Index>,
 }
 
 impl Reader<'_> {
-    fn spot(&self, log: LogNumber, place: Seq) -> Option<(Seq, Spot)> {
-        self.hot?.read().unwrap_or_else(PoisonError::into_inner).spot(log, place)
+    /// The part that stands for a place, with the first place that it is filed under.
+    pub(super) fn spot(&self, log: LogNumber, place: Seq) -> Result<Option<(Seq, Spot)>, StoreError> {
+        let hot = self.hot.read().unwrap_or_else(PoisonError::into_inner).spot(log, place);
+        match (hot, self.index) {
+            (Some(found), _) => Ok(Some(found)),
+            (None, Some(index)) => index.spot(log, place),
+            (None, None) => Ok(None),
+        }
     }
 
-    fn next_place(&self, log: LogNumber, place: Seq) -> Option<Seq> {
-        self.hot?.read().unwrap_or_else(PoisonError::into_inner).next_place(log, place)
+    /// Reads the part that stands for a place.
+    fn part(&self, log: &LogId, number: LogNumber, place: Seq) -> Result<(Spot, Part), StoreError> {
+        let (_, spot) = self.spot(number, place)?.ok_or_else(|| missing(self, log, place))?;
+        let damaged = |what: &str| self.folder.damaged(format!("record {} of log {log} {what} in segment {:x}", place.0, spot.segment.0));
+        let mut bytes = vec![0; spot.bytes as usize];
+        self.files.segment(spot.segment)?.read_exact_at(&mut bytes, spot.at).map_err(|_| damaged("cannot be read"))?;
+        let part = whole_part(&bytes).ok_or_else(|| damaged("does not match its checksum"))?;
+        if part.log() != number {
+            return Err(damaged("is not where it was written"));
+        }
+        Ok((spot, part))
+    }
+
+    /// Whether something stands for every place of a log, and what stands for its first one may.
+    pub(super) fn is_whole(&self, log: &LogId, head: &Head) -> Result<(), StoreError> {
+        let mut place = head.first;
+        while place < head.next {
+            let (filed, spot) = self.spot(head.number, place)?.ok_or_else(|| missing(self, log, place))?;
+            if place == head.first && place.0 > 0 && (filed, spot.end.0) != (place, place.0 + 1) {
+                return Err(missing(self, log, Seq(0)));
+            }
+            place = spot.end;
+        }
+        Ok(())
     }
 }
 
@@ -91,14 +139,13 @@ fn before(source: &Reader<'_>, log: &LogId, head: &Head, from: Seq) -> Result<Op
         return Ok(None);
     }
     let place = Seq(from.0 - 1);
-    // A part of the front says the chain after its last record; a record of the tree says its own.
-    if let Some((first, spot)) = source.spot(head.number, place)
-        && spot.end == from
+    let (spot, part) = source.part(log, head.number, place)?;
+    // A part says the chain after its last record.
+    if spot.end == from
+        && let Part::Records { chain, .. } | Part::RecordsAgain { chain, .. } | Part::Carry { chain, .. } | Part::CarryAgain { chain, .. } =
+            part
     {
-        return match spot.read(source.folder, log, first)? {
-            Part::Records { chain, .. } | Part::Carry { chain, .. } => Ok(Some(chain)),
-            Part::Name { .. } | Part::Removed { .. } => Err(misplaced(source, log, place)),
-        };
+        return Ok(Some(chain));
     }
     let frames = frames(source, log, head, place, from, 1)?;
     Ok(frames.first().map(|(_, framed)| framed.chain))
@@ -117,14 +164,7 @@ pub(super) fn frames(
     let mut bytes = 0;
     let mut place = from;
     while place < end && found.len() < limit && bytes <= PAGE_BYTES_MAX {
-        let more = match source.spot(head.number, place) {
-            Some((first, spot)) => from_part(source, log, head, (first, spot), found.last())?,
-            None => {
-                let until = source.next_place(head.number, place).map_or(end, |next| next.min(end));
-                let tree = source.tree.ok_or_else(|| missing(source, log, place))?;
-                tree.frames(log, head.number, place, until, limit - found.len())?
-            }
-        };
+        let more = from_part(source, log, head, place, found.last())?;
         let before = found.len();
         for (at, framed) in more.into_iter().filter(|(at, _)| *at >= place && *at < end).take(limit - before) {
             bytes += framed.record.0.len();
@@ -143,17 +183,20 @@ pub(super) fn frames(
     Ok(found)
 }
 
-/// All records of a part of the front, each with the chain after it.
+/// All records from a place on in the part that stands for it, each with the chain after it.
 fn from_part(
     source: &Reader<'_>,
     log: &LogId,
     head: &Head,
-    (place, spot): (Seq, Spot),
+    place: Seq,
     last: Option<&(Seq, Framed)>,
 ) -> Result<Vec<(Seq, Framed)>, StoreError> {
-    match spot.read(source.folder, log, place)? {
-        Part::Carry { place, chain, record, .. } => Ok(vec![(place, Framed { kind: Kind::Carry, chain, record })]),
-        Part::Records { first, chain: after, records, .. } => {
+    let (_, part) = source.part(log, head.number, place)?;
+    match part {
+        Part::Carry { place: at, chain, record, .. } | Part::CarryAgain { place: at, chain, record, .. } if at == place => {
+            Ok(vec![(at, Framed { kind: Kind::Carry, chain, record })])
+        }
+        Part::Records { first, chain: after, records, .. } | Part::RecordsAgain { first, chain: after, records, .. } => {
             let mut chain = match last {
                 Some((at, framed)) if at.0 + 1 == place.0 => framed.chain,
                 Some(_) | None => before(source, log, head, place)?.unwrap_or_else(|| chain_start(log)),
@@ -169,14 +212,16 @@ fn from_part(
             }
             Ok(found)
         }
-        Part::Name { .. } | Part::Removed { .. } => Err(misplaced(source, log, place)),
+        Part::Carry { .. } | Part::CarryAgain { .. } | Part::Name { .. } | Part::Removed { .. } => {
+            Err(source.folder.damaged(format!("record {} of log {log} is not where it was written", place.0)))
+        }
     }
 }
 
+/// The index, where there is one, does not say what the segments do. What it is made from anew tells whether they do.
 fn missing(source: &Reader<'_>, log: &LogId, place: Seq) -> StoreError {
+    if source.index.is_some() {
+        source.folder.mark_index_broken();
+    }
     source.folder.damaged(format!("record {} of log {log} is missing", place.0))
-}
-
-fn misplaced(source: &Reader<'_>, log: &LogId, place: Seq) -> StoreError {
-    source.folder.damaged(format!("record {} of log {log} is not where it was written", place.0))
 }

@@ -8,29 +8,31 @@ use crate::leases::LeaseTable;
 use crate::watchers::Watchers;
 use crate::{LogId, Page, Seq, StoreError};
 
-use super::engine::{Engine, Failure, FailureKind};
+use super::committer::Moved;
 use super::folder::Folder;
-use super::front::Spare;
 use super::hot::{Hot, Newest};
+use super::index::Index;
 use super::kept::Kept;
-use super::layout::Head;
-use super::open;
+use super::layout::{Head, Spot};
 use super::owner::Owner;
 use super::read::{self, Reader};
+use super::segments::Files;
+use super::segments::frame::Part;
+use super::tree::{Failure, FailureKind};
 
 /// What callers and the threads share. The order of the fields is the order in which they end: the lock goes last.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// There once it took over its first segment.
-    pub(super) tree: OnceLock<Engine>,
-    /// What is durable and not in the tree. Readers never look past it.
+    /// There once a segment was sealed.
+    pub(super) index: OnceLock<Index>,
+    /// What is durable and not in the index. Readers never look past it.
     pub(super) hot: RwLock<Hot>,
     /// Held by readers, and by the threads while they change what readers may be reading.
     pub(super) gate: RwLock<()>,
     /// The store closes: what can wait for the next opening does.
     pub(super) closing: AtomicBool,
     pub(super) cache_bytes: u64,
-    pub(super) spare: Arc<Spare>,
+    pub(super) files: Files,
     pub(super) stopped: OnceLock<String>,
     pub(super) watchers: Watchers,
     pub(super) leases: LeaseTable,
@@ -57,22 +59,22 @@ impl Shared {
 
     pub(super) fn head(&self, log: &LogId) -> Result<Option<Head>, StoreError> {
         match self.hot().newest(log) {
-            Newest::Front(head) => Ok(head),
-            Newest::Tree => self.tree.get().map_or(Ok(None), |tree| tree.head(log)),
+            Newest::Hot(head) => Ok(head),
+            Newest::Index => self.index.get().map_or(Ok(None), |index| index.head(log)),
         }
     }
 
     /// Heads by name, as [`Store::logs`] lists them.
     pub(super) fn heads(&self, prefix: &str, after: Option<&LogId>, limit: usize) -> Result<Vec<(LogId, Head)>, StoreError> {
-        // What the tree takes over meanwhile must not be missed in both places.
+        // What the index takes up meanwhile must not be missed in both places.
         let _reading = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         self.running()?;
         let hot = self.hot().heads(prefix, after);
-        let Some(tree) = self.tree.get() else {
+        let Some(index) = self.index.get() else {
             return Ok(hot.into_iter().filter_map(|(log, head)| Some((log, head?))).take(limit).collect());
         };
         let mut hot = hot.into_iter().peekable();
-        let mut cold = tree.heads(prefix, after).peekable();
+        let mut cold = index.heads(prefix, after).peekable();
         let mut found = Vec::new();
         while found.len() < limit {
             let hot_first = match (hot.peek(), cold.peek()) {
@@ -106,16 +108,38 @@ impl Shared {
     }
 
     pub(super) fn reader(&self) -> Reader<'_> {
-        Reader { folder: &self.folder, hot: Some(&self.hot), tree: self.tree.get() }
+        Reader { folder: &self.folder, files: &self.files, hot: &self.hot, index: self.index.get() }
     }
 
-    /// The tree, made if this is the first that it takes over.
-    pub(super) fn tree_or_new(&self) -> Result<&Engine, StoreError> {
-        if let Some(tree) = self.tree.get() {
-            return Ok(tree);
+    /// The index, made if this is the first segment that it takes up.
+    pub(super) fn index_or_new(&self) -> Result<&Index, StoreError> {
+        if let Some(index) = self.index.get() {
+            return Ok(index);
         }
-        let tree = open::make_tree(&self.folder, self.cache_bytes)?;
-        Ok(self.tree.get_or_init(|| tree))
+        let index = Index::make(&self.folder, self.cache_bytes)?;
+        Ok(self.index.get_or_init(|| index))
+    }
+
+    /// The first place for which a part still stands where it lies; `None` where it is dead, or was moved.
+    pub(super) fn still_living(&self, moved: &Moved) -> Result<Option<Seq>, StoreError> {
+        let number = moved.part.log();
+        let Some(head) = self.head(&moved.name)?.filter(|head| head.number == number) else { return Ok(None) };
+        let last = match &moved.part {
+            Part::Name { .. } | Part::Removed { .. } => return Ok(None),
+            Part::Carry { place, .. } | Part::CarryAgain { place, .. } if *place == head.first => *place,
+            Part::Carry { .. } | Part::CarryAgain { .. } => return Ok(None),
+            Part::Records { first, records, .. } | Part::RecordsAgain { first, records, .. } => {
+                Seq((first.0 + records.len() as u64).saturating_sub(1))
+            }
+        };
+        let is_this = |spot: &Spot| (spot.segment, spot.at) == (moved.segment, moved.at);
+        let Some((filed, _)) = self.reader().spot(number, last)?.filter(|(_, spot)| is_this(spot)) else { return Ok(None) };
+        let mut from = filed.max(head.first);
+        // Where the log was cut within this part, its first place belongs to the record that stands for what is gone.
+        if from == head.first && !self.reader().spot(number, from)?.is_some_and(|(_, spot)| is_this(&spot)) {
+            from.0 += 1;
+        }
+        Ok((from <= last).then_some(from))
     }
 
     /// Reads while no rewriting goes on; `None` where the log was truncated or removed since `head` was taken.

@@ -1,10 +1,12 @@
-//! Tests that change the tree or the threads behind the store's back; the contract suite over short and long segments.
+//! Tests that change segments or the index behind the store's back; the contract suite over short and long segments.
 
-use super::engine::Engine;
-use super::folder::Folder;
 use super::hot::Newest;
-use super::layout::Head;
+use super::index::Index;
+use super::layout::{self, LogNumber};
+use super::segments::frame::{Body, GROUP_HEAD_BYTES, Next, Part, SEGMENT_HEAD_BYTES, next_group, parts};
+use super::segments::scan;
 use super::*;
+use crate::chain::{chain_after, chain_start};
 use crate::contract::{LeasesAfterReopening, Subject};
 use crate::leases::ManualClock;
 
@@ -39,15 +41,15 @@ fn on_disk(segment_bytes: u64) -> OnDisk {
     OnDisk { folder: tempfile::tempdir().unwrap(), clock: ManualClock::default(), segment_bytes }
 }
 
-mod in_the_front {
+mod in_one_segment {
     crate::contract_suite!(super::on_disk(4 * 1024 * 1024));
 }
 
-mod with_a_tree_that_takes_over_after_each_group {
+mod with_a_segment_for_each_group {
     crate::contract_suite!(super::on_disk(1));
 }
 
-mod with_a_tree_that_takes_over_now_and_then {
+mod with_a_new_segment_now_and_then {
     crate::contract_suite!(super::on_disk(20_000));
 }
 
@@ -59,7 +61,7 @@ fn other(n: u64) -> Commit {
     Commit { expect: Vec::new(), append: vec![(LogId::new("run/b").unwrap(), vec![Record(vec![n as u8])])] }
 }
 
-/// Waits for the tree: how long it takes is its own affair.
+/// Waits for the caretaker: how long it takes is its own affair.
 async fn until(mut there: impl AsyncFnMut() -> bool) {
     for _ in 0..20_000 {
         if there().await {
@@ -67,31 +69,23 @@ async fn until(mut there: impl AsyncFnMut() -> bool) {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    panic!("the tree did not get there");
+    panic!("the caretaker did not get there");
 }
 
-/// Records that lie in the tree.
+/// Records in segments that are indexed, one in each.
 async fn with_records(folder: &Path, count: u8) {
     let store = SledStore::open(folder, &options(1)).unwrap();
     for n in 0..count {
         store.commit(Commit { expect: vec![(log(), Seq(n.into()))], append: vec![(log(), vec![Record(vec![n; 5_000])])] }).await.unwrap();
     }
-    // The segment of the last record is handed over when the next group comes.
+    // The segment of the last record is sealed when the next group comes.
     store.commit(other(0)).await.unwrap();
-    until(async || matches!(store.shared.hot().newest(&log()), Newest::Tree)).await;
+    until(async || matches!(store.shared.hot().newest(&log()), Newest::Index)).await;
 }
 
-/// Changes the closed tree behind the store's back, and says what the store makes of it.
-async fn after_tampering(tamper: impl FnOnce(&Engine, &Head) -> ::sled::Batch) -> String {
-    let place = tempfile::tempdir().unwrap();
-    with_records(place.path(), 5).await;
-    let folder = Folder::enter(place.path()).unwrap();
-    {
-        let engine = Engine::open(&folder, &folder.store(), 1024 * 1024).unwrap();
-        let head = engine.head(&log()).unwrap().unwrap();
-        engine.apply(tamper(&engine, &head)).unwrap();
-    }
-    let store = SledStore::open(place.path(), &SledOptions::default().ballast_bytes(4096)).unwrap();
+/// Reads and verifies after something was changed behind the store's back, and says what the store makes of it.
+async fn what_is_said_of(folder: &Path) -> String {
+    let store = SledStore::open(folder, &SledOptions::default().ballast_bytes(4096)).unwrap();
     let verified = store.verify().await.unwrap();
     match store.read(&log(), Seq(0), NonZeroU32::MAX).await {
         Err(StoreError::Damaged { what, .. }) => {
@@ -102,119 +96,195 @@ async fn after_tampering(tamper: impl FnOnce(&Engine, &Head) -> ::sled::Batch) -
     }
 }
 
-fn rewrite(number: layout::LogNumber, place: Seq, framed: &layout::Framed) -> ::sled::Batch {
-    let mut batch = ::sled::Batch::default();
-    for (part, value) in (0..).zip(framed.to_parts(number, place)) {
-        batch.insert(&layout::part_key(number, place, part), value);
+/// Changes the record of one place in its segment, with every checksum made right again.
+fn forge(folder: &Path, place: u64, forge: impl Fn(&mut Part)) {
+    let segments = folder.join("segments");
+    for number in scan::numbers(&segments).unwrap() {
+        let path = super::segments::segment_path(&segments, number);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let begin = SEGMENT_HEAD_BYTES as usize;
+        let Next::Group(found) = next_group(&bytes[begin..]) else { continue };
+        let (group, before, length) = (found.number, found.before, GROUP_HEAD_BYTES + found.body.len());
+        let mut parts: Vec<Part> = parts(found.body).unwrap().into_iter().map(|(_, part)| part).collect();
+        let Some(part) = parts
+            .iter_mut()
+            .find(|part| matches!(part, Part::Records { first, records, .. } if first.0 == place && records[0].0.len() == 5_000))
+        else {
+            continue;
+        };
+        forge(part);
+        let mut body = Body::default();
+        for part in &parts {
+            body.put(part);
+        }
+        let forged = body.seal(group, before);
+        assert_eq!(forged.bytes.len(), length);
+        bytes[begin..begin + length].copy_from_slice(&forged.bytes);
+        std::fs::write(&path, bytes).unwrap();
+        return;
     }
-    batch
+    panic!("no segment has record {place}");
 }
 
 #[tokio::test]
 async fn a_record_with_a_right_checksum_and_another_content_breaks_the_chain_at_its_place() {
-    let what = after_tampering(|engine, head| {
-        let mut found = engine.frames(&log(), head.number, Seq(2), Seq(3), 1).unwrap();
-        let (place, framed) = found.first_mut().unwrap();
-        framed.record.0[4_321] ^= 1;
-        rewrite(head.number, *place, framed)
-    })
-    .await;
-    assert!(what.contains("record 2 of log run/a") && what.contains("chain breaks"), "{what}");
+    let place = tempfile::tempdir().unwrap();
+    with_records(place.path(), 5).await;
+    forge(place.path(), 2, |part| {
+        if let Part::Records { records, .. } = part {
+            records[0].0[4_321] ^= 1;
+        }
+    });
+    let what = what_is_said_of(place.path()).await;
+    assert!(what.contains("log run/a from 2 on") && what.contains("chain breaks"), "{what}");
 }
 
 #[tokio::test]
 async fn a_forged_record_with_a_chain_of_its_own_is_noticed_at_the_next_one() {
-    let what = after_tampering(|engine, head| {
-        let before = engine.frames(&log(), head.number, Seq(1), Seq(2), 1).unwrap().remove(0).1;
-        let record = Record(b"forged".to_vec());
-        let chain = crate::chain::chain_after(&before.chain, &record);
-        let mut batch = rewrite(head.number, Seq(2), &layout::Framed { kind: layout::Kind::Appended, chain, record });
-        batch.remove(&layout::part_key(head.number, Seq(2), 1));
-        batch
-    })
-    .await;
-    assert!(what.contains("record 3 of log run/a"), "{what}");
+    let place = tempfile::tempdir().unwrap();
+    with_records(place.path(), 5).await;
+    let before = (0..2u8).fold(chain_start(&log()), |chain, n| chain_after(&chain, &Record(vec![n; 5_000])));
+    forge(place.path(), 2, |part| {
+        if let Part::Records { records, chain, .. } = part {
+            records[0].0.fill(9);
+            *chain = chain_after(&before, &records[0]);
+        }
+    });
+    let what = what_is_said_of(place.path()).await;
+    assert!(what.contains("log run/a from 3 on") && what.contains("chain breaks"), "{what}");
+}
+
+/// Changes the closed index behind the store's back.
+async fn with_index_changed(place: &Path, change: impl FnOnce(LogNumber) -> ::sled::Batch) {
+    with_records(place, 5).await;
+    let folder = Folder::enter(place).unwrap();
+    let index = Index::open(&folder, &folder.index(), 1024 * 1024).unwrap();
+    let head = index.head(&log()).unwrap().unwrap();
+    index.apply(change(head.number)).unwrap();
 }
 
 #[tokio::test]
-async fn a_missing_record_or_part_and_a_shortened_log_are_noticed() {
-    for (place, part) in [(0, 0), (2, 0), (2, 1), (4, 0), (4, 1)] {
-        let what = after_tampering(|_, head| {
+async fn what_the_index_lacks_or_says_wrongly_is_noticed_and_the_next_opening_makes_it_anew() {
+    for wrong in 0..4 {
+        let place = tempfile::tempdir().unwrap();
+        with_index_changed(place.path(), |number| {
             let mut batch = ::sled::Batch::default();
-            batch.remove(&layout::part_key(head.number, Seq(place), part));
+            let key = layout::spot_key(number, Seq(2));
+            let mut head_value = vec![7; 60];
+            head_value[0] = 1;
+            match wrong {
+                0 => batch.remove(&key[..]),
+                1 => batch.insert(&key[..], vec![7; 32]),
+                2 => batch.insert(layout::head_key(&log()), head_value),
+                _ => batch.insert(layout::TIP_KEY, vec![7; 40]),
+            }
             batch
         })
         .await;
-        assert!(what.contains(&format!("record {place} of log run/a")), "{what}");
+        {
+            let store = SledStore::open(place.path(), &options(1)).unwrap();
+            let read = store.read(&log(), Seq(0), NonZeroU32::MAX).await;
+            // What is wrong with its tip is seen, and mended, by the opening itself.
+            assert_eq!(read.is_ok(), wrong == 3, "{wrong}: {read:?}");
+        }
+        let store = SledStore::open(place.path(), &options(1)).unwrap();
+        let page = store.read(&log(), Seq(0), NonZeroU32::MAX).await.unwrap();
+        assert_eq!(page.records.len(), 5);
+        assert_eq!(store.verify().await.unwrap().damage, Vec::<String>::new());
     }
-    let what = after_tampering(|_, head| {
-        let key = layout::head_key(&log());
-        let mut batch = ::sled::Batch::default();
-        batch.insert(key.clone(), Head { next: Seq(4), ..*head }.to_value(&key));
-        batch
-    })
-    .await;
-    assert!(what.contains("record 3 of log run/a is the last one"), "{what}");
 }
 
-#[tokio::test]
-async fn a_carry_in_the_middle_of_a_log_is_no_way_around_the_chain() {
-    let what = after_tampering(|engine, head| {
-        let mut framed = engine.frames(&log(), head.number, Seq(2), Seq(3), 1).unwrap().remove(0).1;
-        framed.kind = layout::Kind::Carry;
-        framed.record.0[0] ^= 1;
-        rewrite(head.number, Seq(2), &framed)
-    })
-    .await;
-    assert!(what.contains("record 2 of log run/a stands for others"), "{what}");
-}
-
-#[tokio::test]
-async fn what_was_removed_is_cleared_away_once_the_tree_takes_it_over() {
-    let place = tempfile::tempdir().unwrap();
-    with_records(place.path(), 9).await;
-    let store = SledStore::open(place.path(), &options(1)).unwrap();
-    let number = store.shared.head(&log()).unwrap().unwrap().number;
-    let tree = store.shared.tree.get().unwrap();
-    let left = || tree.part_keys(number, Seq(0), Seq(u64::MAX), 1000).unwrap().len();
-    assert_eq!(left(), 9 * 2);
-    store.truncate(&log(), Seq(5), Record(vec![1; 9_000])).await.unwrap();
-    store.commit(other(0)).await.unwrap();
-    until(async || left() == 3 + 4 * 2).await;
-    store.remove(&log()).await.unwrap();
-    store.commit(other(1)).await.unwrap();
-    until(async || left() == 0).await;
-    assert!(store.read(&log(), Seq(0), NonZeroU32::MIN).await.unwrap().records.is_empty());
-}
-
-#[tokio::test]
-async fn a_blob_file_stops_the_store_because_sled_never_syncs_one() {
-    let place = tempfile::tempdir().unwrap();
-    with_records(place.path(), 1).await;
-    let store = SledStore::open(place.path(), &options(1)).unwrap();
-    std::fs::write(place.path().join("store/blobs/77"), b"large").unwrap();
-    // What is acknowledged until then is in the front, and stays.
-    let mut refusal = None;
-    until(async || {
-        refusal = store.commit(other(1)).await.err();
-        refusal.is_some()
-    })
-    .await;
-    assert!(matches!(&refusal, Some(StoreError::Poisoned(why)) if why.contains("blob")), "{refusal:?}");
-    assert!(matches!(store.read(&log(), Seq(0), NonZeroU32::MIN).await, Err(StoreError::Poisoned(_))));
-}
-
-#[tokio::test]
-async fn a_segment_that_the_tree_took_over_is_written_over_and_no_more_are_kept() {
-    let place = tempfile::tempdir().unwrap();
-    let store = SledStore::open(place.path(), &options(20_000)).unwrap();
-    for n in 0..200u64 {
-        let log = LogId::new(&format!("run/{}", n % 7)).unwrap();
-        store.commit(Commit { expect: Vec::new(), append: vec![(log, vec![Record(vec![n as u8; 1_000])])] }).await.unwrap();
+/// Everything in a store, log by log.
+async fn content(store: &SledStore) -> Vec<(LogHead, Vec<Record>)> {
+    let mut all = Vec::new();
+    for head in store.logs("", None, NonZeroU32::MAX).await.unwrap() {
+        let page = store.read(&head.log, head.first, NonZeroU32::MAX).await.unwrap();
+        assert_eq!(page.next, head.next);
+        all.push((head, page.records.into_iter().map(|(_, record)| record).collect()));
     }
-    let files = || std::fs::read_dir(place.path().join("front")).unwrap().count();
-    until(async || files() <= 2).await;
-    assert!(place.path().join("front/spare").exists());
+    all
+}
+
+/// A store in which most of what was ever written is dead, and some of what lives is older than that.
+async fn mostly_dead(folder: &Path) -> (SledStore, Vec<(LogHead, Vec<Record>)>) {
+    let store = SledStore::open(folder, &options(10_000)).unwrap();
+    let old = LogId::new("run/old").unwrap();
+    let cut = LogId::new("lock/cut").unwrap();
+    for n in 0..6u8 {
+        let append = vec![(old.clone(), vec![Record(vec![n; 700])]), (cut.clone(), vec![Record(vec![n; 300]); 3])];
+        store.commit(Commit { expect: Vec::new(), append }).await.unwrap();
+    }
+    // Cut in the middle of a part of three records.
+    store.truncate(&cut, Seq(8), Record(b"carry".to_vec())).await.unwrap();
+    for n in 0..120u64 {
+        let log = LogId::new(&format!("run/{n}")).unwrap();
+        store.commit(Commit { expect: Vec::new(), append: vec![(log.clone(), vec![Record(vec![n as u8; 2_000])])] }).await.unwrap();
+        store.remove(&log).await.unwrap();
+    }
+    let content = content(&store).await;
+    assert_eq!(content.iter().map(|(head, records)| (head.first.0, records.len())).collect::<Vec<_>>(), [(7, 11), (0, 6)]);
+    (store, content)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segments_full_of_what_was_removed_are_given_up_and_what_lives_in_them_is_moved() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, before) = mostly_dead(place.path()).await;
+    let numbers = || scan::numbers(&place.path().join("segments")).unwrap();
+    until(async || numbers()[0].0 > 3).await;
+    assert!(numbers().len() < 15, "{:?}", numbers());
+    assert_eq!(content(&store).await, before);
+    drop(store);
+    let store = SledStore::open(place.path(), &options(10_000)).unwrap();
+    assert_eq!(content(&store).await, before);
     let verified = store.verify().await.unwrap();
-    assert_eq!((verified.records, verified.damage), (200, Vec::new()));
+    assert_eq!((verified.records, verified.damage), (17, Vec::new()));
+    // What was moved can be cut, gone on with and removed like anything else.
+    let cut = LogId::new("lock/cut").unwrap();
+    store.truncate(&cut, Seq(12), Record(b"again".to_vec())).await.unwrap();
+    store.commit(Commit { expect: vec![(cut.clone(), Seq(18))], append: vec![(cut.clone(), vec![Record(b"on".to_vec())])] }).await.unwrap();
+    let page = store.read(&cut, Seq(11), NonZeroU32::MAX).await.unwrap();
+    assert_eq!((page.records.len(), page.records[0].1.0.as_slice()), (8, &b"again"[..]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_index_is_made_anew_also_where_segments_were_given_up() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, before) = mostly_dead(place.path()).await;
+    let numbers = || scan::numbers(&place.path().join("segments")).unwrap();
+    until(async || numbers()[0].0 > 3).await;
+    drop(store);
+    for segment_bytes in [10_000, 4 * 1024 * 1024] {
+        std::fs::remove_dir_all(place.path().join("index")).unwrap();
+        let store = SledStore::open(place.path(), &options(segment_bytes)).unwrap();
+        assert_eq!(content(&store).await, before);
+        assert_eq!(store.verify().await.unwrap().damage, Vec::<String>::new());
+        store.commit(other(3)).await.unwrap();
+        store.remove(&LogId::new("run/b").unwrap()).await.unwrap();
+    }
+    // A segment that is missing is no lost index.
+    let gone = numbers()[1];
+    std::fs::remove_file(super::segments::segment_path(&place.path().join("segments"), gone)).unwrap();
+    let _ = std::fs::remove_dir_all(place.path().join("index"));
+    let refusal = SledStore::open(place.path(), &options(10_000)).unwrap_err().to_string();
+    assert!(refusal.contains(&format!("segment {:x} is missing", gone.0)), "{refusal}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_lacks_what_should_have_been_moved_is_noticed_without_an_index() {
+    let place = tempfile::tempdir().unwrap();
+    let (store, _) = mostly_dead(place.path()).await;
+    drop(store);
+    // As if the first segment had been given up without moving what lives in it.
+    let segments = place.path().join("segments");
+    let first = scan::numbers(&segments).unwrap()[0];
+    let bytes = std::fs::read(super::segments::segment_path(&segments, super::segments::frame::SegmentNumber(first.0 + 1))).unwrap();
+    let Next::Group(found) = next_group(&bytes[SEGMENT_HEAD_BYTES as usize..]) else { panic!("no group") };
+    if first.0 == 1 {
+        let first = super::segments::first::First { segment: super::segments::frame::SegmentNumber(2), group: found.number };
+        first.write(&segments).unwrap();
+        let _ = std::fs::remove_dir_all(place.path().join("index"));
+        let refusal = SledStore::open(place.path(), &options(10_000)).unwrap_err().to_string();
+        assert!(refusal.contains("is missing"), "{refusal}");
+    }
 }

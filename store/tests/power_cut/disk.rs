@@ -58,10 +58,10 @@ type Names = Vec<(String, Option<NodeId>)>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ignoring {
     Nothing,
-    /// Every sync of a segment of the front.
-    Front,
-    /// Every sync of the tree's file.
-    TreeFile,
+    /// Every sync of a segment.
+    Segments,
+    /// Every sync of the index's file. It may do without: the index is made anew.
+    Index,
     /// Every sync of a kept value's file.
     KeptFiles,
     /// Every sync of a folder.
@@ -175,8 +175,8 @@ impl Disk {
     fn ignores(&self, id: NodeId, ignoring: Ignoring) -> bool {
         match ignoring {
             Ignoring::Nothing => false,
-            Ignoring::Front => self.names_below(&["data", "front"]).values().any(|segment| *segment == id),
-            Ignoring::TreeFile => self.names_below(&["data", "store"]).get("db") == Some(&id),
+            Ignoring::Segments => self.names_below(&["data", "segments"]).values().any(|segment| *segment == id),
+            Ignoring::Index => self.names_below(&["data", "index"]).get("db") == Some(&id),
             Ignoring::KeptFiles => self.names_below(&["data", "kept"]).values().any(|kept| *kept == id),
             Ignoring::Folders => matches!(self.nodes[id], Node::Folder(_)),
         }

@@ -1,4 +1,4 @@
-//! How the front's bytes look: segments, groups, parts. Pure: bytes in, bytes out; nothing here reads or writes a disk.
+//! How the bytes of segments look: groups and parts. Pure: bytes in, bytes out; nothing here reads or writes a disk.
 //!
 //! | what | bytes |
 //! |---|---|
@@ -9,6 +9,7 @@
 //! | part: records | `2`, log number, first place, count, chain after the last (32), each record's length and bytes |
 //! | part: a carry | `3`, log number, its place, chain after it (32), length, bytes |
 //! | part: a removed log | `4`, log number |
+//! | part: records again, part: a carry again | `5` and `6`, as `2` and `3`: moved here from a segment that is given up |
 //!
 //! Numbers inside parts are variable in length (LEB128), others little-endian. A length of zero ends a segment: it is written behind
 //! each group and overwritten by the next. A segment names each log before it first speaks of it, so it can be read alone.
@@ -32,8 +33,8 @@ pub(crate) const END_BYTES: usize = 4;
 /// Longest body that is believed: a commit of the largest size with all its frames, and a wide margin.
 pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Number of a segment; it never comes again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Number of a segment; it never comes again. The first one is 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SegmentNumber(pub(crate) u64);
 
 /// The head of a segment.
@@ -62,6 +63,10 @@ pub(crate) enum Part {
     Carry { log: LogNumber, place: Seq, chain: Digest, record: Record },
     /// The log is gone.
     Removed { log: LogNumber },
+    /// Records that were written before, in a segment that is given up. They are where they were in their log.
+    RecordsAgain { log: LogNumber, first: Seq, chain: Digest, records: Vec<Record> },
+    /// A carry that was written before.
+    CarryAgain { log: LogNumber, place: Seq, chain: Digest, record: Record },
 }
 
 /// A group while it is put together.
@@ -76,6 +81,20 @@ pub(crate) struct Within {
     /// From the first byte of the group's head.
     pub(crate) at: usize,
     pub(crate) bytes: usize,
+}
+
+impl Part {
+    /// The log it speaks of.
+    pub(crate) fn log(&self) -> LogNumber {
+        match self {
+            Self::Name { log, .. }
+            | Self::Records { log, .. }
+            | Self::Carry { log, .. }
+            | Self::Removed { log }
+            | Self::RecordsAgain { log, .. }
+            | Self::CarryAgain { log, .. } => *log,
+        }
+    }
 }
 
 impl Body {
@@ -96,28 +115,34 @@ impl Body {
                 self.number(name.as_str().len() as u64);
                 self.bytes.extend(name.as_str().as_bytes());
             }
-            Part::Records { log, first, chain, records } => {
-                self.open(2, *log);
-                self.number(first.0);
-                self.number(records.len() as u64);
-                self.bytes.extend(chain.0);
-                for record in records {
-                    self.number(record.0.len() as u64);
-                    self.bytes.extend(&record.0);
-                }
-            }
-            Part::Carry { log, place, chain, record } => {
-                self.open(3, *log);
-                self.number(place.0);
-                self.bytes.extend(chain.0);
-                self.number(record.0.len() as u64);
-                self.bytes.extend(&record.0);
-            }
+            Part::Records { log, first, chain, records } => self.records(2, *log, *first, chain, records),
+            Part::Carry { log, place, chain, record } => self.carry(3, *log, *place, chain, record),
+            Part::RecordsAgain { log, first, chain, records } => self.records(5, *log, *first, chain, records),
+            Part::CarryAgain { log, place, chain, record } => self.carry(6, *log, *place, chain, record),
             Part::Removed { log } => self.open(4, *log),
         }
         let sum = crc32fast::hash(self.bytes.get(begin..).unwrap_or_default());
         self.bytes.extend(sum.to_le_bytes());
         Within { at: GROUP_HEAD_BYTES + begin, bytes: self.bytes.len() - begin }
+    }
+
+    fn records(&mut self, kind: u8, log: LogNumber, first: Seq, chain: &Digest, records: &[Record]) {
+        self.open(kind, log);
+        self.number(first.0);
+        self.number(records.len() as u64);
+        self.bytes.extend(chain.0);
+        for record in records {
+            self.number(record.0.len() as u64);
+            self.bytes.extend(&record.0);
+        }
+    }
+
+    fn carry(&mut self, kind: u8, log: LogNumber, place: Seq, chain: &Digest, record: &Record) {
+        self.open(kind, log);
+        self.number(place.0);
+        self.bytes.extend(chain.0);
+        self.number(record.0.len() as u64);
+        self.bytes.extend(&record.0);
     }
 
     fn open(&mut self, kind: u8, log: LogNumber) {
@@ -230,7 +255,7 @@ fn one_part(bytes: &[u8]) -> Option<(Part, &[u8])> {
             let (name, rest) = run_of_bytes(rest)?;
             (Part::Name { log, name: LogId::new(std::str::from_utf8(name).ok()?).ok()? }, rest)
         }
-        2 => {
+        2 | 5 => {
             let (first, rest) = number(rest)?;
             let (count, rest) = number(rest)?;
             let (chain, mut rest) = rest.split_first_chunk::<32>()?;
@@ -240,13 +265,23 @@ fn one_part(bytes: &[u8]) -> Option<(Part, &[u8])> {
                 records.push(Record(record.to_vec()));
                 rest = after;
             }
-            (Part::Records { log, first: Seq(first), chain: Digest(*chain), records }, rest)
+            let (first, chain) = (Seq(first), Digest(*chain));
+            let part = match kind {
+                2 => Part::Records { log, first, chain, records },
+                _ => Part::RecordsAgain { log, first, chain, records },
+            };
+            (part, rest)
         }
-        3 => {
+        3 | 6 => {
             let (place, rest) = number(rest)?;
             let (chain, rest) = rest.split_first_chunk::<32>()?;
             let (record, rest) = run_of_bytes(rest)?;
-            (Part::Carry { log, place: Seq(place), chain: Digest(*chain), record: Record(record.to_vec()) }, rest)
+            let (place, chain, record) = (Seq(place), Digest(*chain), Record(record.to_vec()));
+            let part = match kind {
+                3 => Part::Carry { log, place, chain, record },
+                _ => Part::CarryAgain { log, place, chain, record },
+            };
+            (part, rest)
         }
         4 => (Part::Removed { log }, rest),
         _ => return None,
@@ -293,6 +328,8 @@ mod tests {
             },
             Part::Carry { log: LogNumber(0), place: Seq(127), chain: Digest::of(b"y"), record: record(9) },
             Part::Removed { log: LogNumber(u64::MAX) },
+            Part::RecordsAgain { log: LogNumber(1), first: Seq(3), chain: Digest::of(b"z"), records: vec![record(5), record(0)] },
+            Part::CarryAgain { log: LogNumber(2), place: Seq(0), chain: Digest::of(b"w"), record: record(3) },
         ]
     }
 

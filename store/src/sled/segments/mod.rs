@@ -1,36 +1,35 @@
-//! The front: append-only segments in which every group becomes durable with one sync. Writing them is here, their bytes in `frame`,
-//! finding them again in `scan`. What the tree takes over, and when, is not known here.
+//! The segments: append-only files in which every group becomes durable with one sync, and in which it stays. Writing them is here, their
+//! bytes in `frame`, finding them again in `scan`, where they begin in `first`. What they mean is not known here.
 //!
-//! A segment is written over bytes that are in the file already: zeros laid ahead, or a segment that the tree has taken over. So a sync
-//! has no length and no blocks of the file to make durable beside the bytes.
+//! A segment is written over zeros that are laid ahead, so a sync has no length and no blocks of the file to make durable beside the bytes.
 
+pub(super) mod first;
 pub(super) mod frame;
 pub(super) mod scan;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::StoreError;
 
-use super::engine::{Failure, FailureKind};
 use super::folder::{io_error, is_disk_full, sync_folder};
 use super::layout::LogNumber;
+use super::tree::{Failure, FailureKind};
 use frame::{END_BYTES, Group, SEGMENT_HEAD_BYTES, SegmentNumber, segment_head};
 
 /// Zeros written together with a group that passes the end of those before: a few hundred steps.
 const AHEAD_BYTES: u64 = 256 * 1024;
 
-/// A segment that the tree took over waits under this name to be written over.
-const SPARE: &str = "spare";
+/// Open files of segments kept for readers.
+const FILES_MAX: usize = 64;
 
 /// The segments of a store, as their one writer sees them.
 #[derive(Debug)]
-pub(super) struct Front {
+pub(super) struct Segments {
     path: PathBuf,
     current: Option<Writing>,
     next_segment: SegmentNumber,
@@ -38,18 +37,13 @@ pub(super) struct Front {
     before: u32,
     /// A segment takes no further group once it is this long.
     segment_bytes: u64,
-    spare: Arc<Spare>,
 }
-
-/// Whether a segment waits to be written over, and may be: its new name is durable, so that it is never found under two.
-#[derive(Debug, Default)]
-pub(super) struct Spare(AtomicBool);
 
 /// The segment that takes the next group.
 #[derive(Debug)]
 struct Writing {
     number: SegmentNumber,
-    file: Arc<File>,
+    file: File,
     /// Where the next group begins.
     end: u64,
     /// Up to here the file's bytes are there already.
@@ -63,25 +57,26 @@ pub(super) struct Sealed {
     pub(super) number: SegmentNumber,
     /// Where its last group ends.
     pub(super) end: u64,
+    /// Checksum of its last group.
+    pub(super) sum: u32,
 }
 
 /// Where a group became durable.
 #[derive(Debug)]
 pub(super) struct Landed {
     pub(super) segment: SegmentNumber,
-    pub(super) file: Arc<File>,
     /// From the beginning of the file.
     pub(super) at: u64,
 }
 
 /// The file of a segment.
-pub(super) fn segment_path(front: &Path, number: SegmentNumber) -> PathBuf {
-    front.join(format!("{:016x}", number.0))
+pub(super) fn segment_path(segments: &Path, number: SegmentNumber) -> PathBuf {
+    segments.join(format!("{:016x}", number.0))
 }
 
-impl Front {
-    /// The front as `scan` found it; the last segment is written on.
-    pub(super) fn resume(path: PathBuf, found: scan::End, segment_bytes: u64, spare: Arc<Spare>) -> Self {
+impl Segments {
+    /// The segments as `scan` found them; the last one is written on.
+    pub(super) fn resume(path: PathBuf, found: scan::End, segment_bytes: u64) -> Self {
         let current = found.last.map(|last| Writing {
             number: last.number,
             file: last.file,
@@ -89,9 +84,7 @@ impl Front {
             laid: last.length,
             named: last.named.into_iter().collect(),
         });
-        // The folder was synced while it was opened.
-        spare.0.store(path.join(SPARE).exists(), Ordering::Release);
-        Self { path, current, next_segment: found.next_segment, before: found.before, segment_bytes, spare }
+        Self { path, current, next_segment: found.next_segment, before: found.before, segment_bytes }
     }
 
     /// Ends the current segment where it is long enough. To be asked before a group is put together, because a new segment names its logs
@@ -99,7 +92,7 @@ impl Front {
     pub(super) fn seal_if_long(&mut self) -> Option<Sealed> {
         let long = self.current.as_ref().is_some_and(|current| current.end >= self.segment_bytes);
         let sealed = self.current.take_if(|_| long)?;
-        Some(Sealed { number: sealed.number, end: sealed.end })
+        Some(Sealed { number: sealed.number, end: sealed.end, sum: self.before })
     }
 
     /// Whether the current segment has named this log.
@@ -127,21 +120,18 @@ impl Front {
         let at = current.end;
         current.end += group.bytes.len() as u64;
         current.named.extend(named);
-        Ok(Landed { segment: current.number, file: Arc::clone(&current.file), at })
+        Ok(Landed { segment: current.number, at })
     }
 
     /// Makes a segment, with its first group in the same write: before that is durable nothing relies on the segment.
     fn begin(&mut self, group: &Group) -> Result<(), Failure> {
         let number = self.next_segment;
         let path = segment_path(&self.path, number);
-        if self.spare.0.swap(false, Ordering::AcqRel) {
-            std::fs::rename(self.path.join(SPARE), &path).map_err(|error| failed_write(&error))?;
-        }
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = file.map_err(|error| failed_write(&error))?;
         let laid = file.metadata().map_err(|error| failed_write(&error))?.len();
-        let mut begun = Writing { number, file: Arc::new(file), end: 0, laid, named: HashSet::new() };
+        let mut begun = Writing { number, file, end: 0, laid, named: HashSet::new() };
         begun.write(&[&segment_head(number), &group.bytes[..]].concat())?;
         begun.file.sync_data().map_err(|error| failed_sync(&error))?;
         sync_folder(&self.path).map_err(|error| Failure { kind: FailureKind::Sync, why: error.to_string() })?;
@@ -166,33 +156,56 @@ impl Writing {
     }
 }
 
-/// Gives a segment up that the tree has taken over: it is kept to be written over, if none is kept yet.
-pub(super) fn retire(front: &Path, number: SegmentNumber, spare: &Spare) -> Result<(), StoreError> {
-    let (path, kept) = (segment_path(front, number), front.join(SPARE));
-    if kept.exists() {
-        return std::fs::remove_file(&path).and_then(|()| File::open(front)?.sync_all()).map_err(io_error("giving up", &path));
-    }
-    std::fs::rename(&path, &kept).map_err(io_error("giving up", &path))?;
-    sync_folder(front)?;
-    // Not before: what is written over under another number must not come back under this one.
-    spare.0.store(true, Ordering::Release);
-    Ok(())
+/// Open segments for readers. A segment that is given up is forgotten here first.
+#[derive(Debug)]
+pub(super) struct Files {
+    path: PathBuf,
+    open: Mutex<BTreeMap<SegmentNumber, Arc<File>>>,
 }
 
-/// Makes the front's folder where it is missing.
-pub(super) fn make_folder(front: &Path) -> Result<(), StoreError> {
-    if front.is_dir() {
+impl Files {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, open: Mutex::default() }
+    }
+
+    /// The file of a segment, to be read from.
+    pub(super) fn segment(&self, number: SegmentNumber) -> Result<Arc<File>, StoreError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = open.get(&number) {
+            return Ok(Arc::clone(file));
+        }
+        let path = segment_path(&self.path, number);
+        let file = Arc::new(File::open(&path).map_err(io_error("opening", &path))?);
+        if open.len() >= FILES_MAX {
+            open.clear();
+        }
+        open.insert(number, Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Removes a segment. Nobody may be reading it, and what stands for it is durable.
+    pub(super) fn give_up(&self, number: SegmentNumber) -> Result<(), StoreError> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        let path = segment_path(&self.path, number);
+        std::fs::remove_file(&path).map_err(io_error("giving up", &path))?;
+        sync_folder(&self.path)
+    }
+}
+
+/// Makes the folder of the segments where it is missing.
+pub(super) fn make_folder(segments: &Path) -> Result<(), StoreError> {
+    if segments.is_dir() {
         return Ok(());
     }
-    DirBuilder::new().mode(0o700).create(front).map_err(io_error("making the folder", front))?;
-    front.parent().map_or(Ok(()), sync_folder)
+    DirBuilder::new().mode(0o700).create(segments).map_err(io_error("making the folder", segments))?;
+    segments.parent().map_or(Ok(()), sync_folder)
 }
 
 fn failed_write(error: &io::Error) -> Failure {
     let kind = if is_disk_full(error) { FailureKind::DiskFull } else { FailureKind::Stopped };
-    Failure { kind, why: format!("writing the front: {error}") }
+    Failure { kind, why: format!("writing a segment: {error}") }
 }
 
 fn failed_sync(error: &io::Error) -> Failure {
-    Failure { kind: FailureKind::Sync, why: format!("syncing the front: {error}") }
+    Failure { kind: FailureKind::Sync, why: format!("syncing a segment: {error}") }
 }

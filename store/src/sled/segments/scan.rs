@@ -1,41 +1,49 @@
-//! Finding the front again: every group in order, and where a write that was cut short begins. It changes nothing.
+//! Finding the segments again: every group in order, and where a write that was cut short begins. It changes nothing.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
-use std::sync::Arc;
 
 use crate::StoreError;
 
 use super::super::folder::{Folder, io_error};
 use super::super::layout::LogNumber;
-use super::frame::{Found, Next, Part, SEGMENT_HEAD_BYTES, SegmentNumber, Within, is_segment, next_group, parts};
-use super::segment_path;
+use super::frame::{Found, GROUP_HEAD_BYTES, Next, Part, SEGMENT_HEAD_BYTES, SegmentNumber, Within, is_segment, next_group, parts};
+use super::{Sealed, segment_path};
 
 /// How far ahead of the last whole group a later one may be numbered to count as one: beyond that it is chance.
 const LATER_GROUPS_MAX: u64 = 1_000_000;
 
 /// A group where it was found.
 #[derive(Debug)]
-pub(crate) struct Seen<'a> {
+pub(crate) struct Seen {
     pub(crate) segment: SegmentNumber,
-    pub(crate) file: &'a Arc<File>,
     /// Where the group begins in the file.
     pub(crate) at: u64,
     pub(crate) number: u64,
     pub(crate) parts: Vec<(Within, Part)>,
 }
 
-/// Where the front ends.
+/// Where reading begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct From {
+    pub(crate) segment: SegmentNumber,
+    /// The group before its first, where that is known.
+    pub(crate) group: Option<u64>,
+    /// The checksum of that group, where it is known.
+    pub(crate) sum: Option<u32>,
+}
+
+/// Where the segments end.
 #[derive(Debug, Default)]
 pub(crate) struct End {
     /// The segment that takes the next group.
     pub(crate) last: Option<Last>,
-    /// Segments before it, to be taken over by the tree.
-    pub(crate) sealed: Vec<super::Sealed>,
+    /// Segments before it that were read.
+    pub(crate) sealed: Vec<Sealed>,
     pub(crate) next_segment: SegmentNumber,
-    /// Checksum of the last group; 0 where there is none.
+    /// Checksum of the last group, be it before what was read; 0 where that is not known.
     pub(crate) before: u32,
     /// Number of the last group, where there is one.
     pub(crate) groups: Option<u64>,
@@ -47,7 +55,7 @@ pub(crate) struct End {
 #[derive(Debug)]
 pub(crate) struct Last {
     pub(crate) number: SegmentNumber,
-    pub(crate) file: Arc<File>,
+    pub(crate) file: File,
     pub(crate) end: u64,
     pub(crate) length: u64,
     pub(crate) named: BTreeSet<LogNumber>,
@@ -63,57 +71,59 @@ pub(crate) enum Tail {
     Torn,
 }
 
-impl Default for SegmentNumber {
-    fn default() -> Self {
-        Self(1)
-    }
-}
-
-/// Walks all segments in order. `taken_over` is the last group that the tree holds.
+/// Walks the segments in order, from one on.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] where a group is missing or spoilt anywhere but at the very end, and what `each` answers.
-pub(crate) fn scan(folder: &Folder, taken_over: u64, mut each: impl FnMut(Seen<'_>) -> Result<(), StoreError>) -> Result<End, StoreError> {
-    let front = folder.front();
-    let numbers = segment_numbers(&front)?;
-    let mut end = End { next_segment: SegmentNumber(numbers.last().map_or(1, |last| last.0 + 1)), ..End::default() };
+/// [`StoreError::Damaged`] where a group or a segment is missing or spoilt anywhere but at the very end, and what `each` answers.
+pub(crate) fn scan(
+    folder: &Folder,
+    segments: &Path,
+    from: From,
+    mut each: impl FnMut(Seen) -> Result<(), StoreError>,
+) -> Result<End, StoreError> {
+    let mut numbers = numbers(segments)?;
+    let next_segment = SegmentNumber(numbers.last().map_or(from.segment.0, |last| (last.0 + 1).max(from.segment.0)));
+    numbers.retain(|number| *number >= from.segment);
+    let mut end = End { next_segment, before: from.sum.unwrap_or(0), ..End::default() };
+    let last_group = |end: &End| end.groups.or(from.group).unwrap_or(0);
+    expect_all(folder, from.segment, &numbers)?;
     for (index, number) in numbers.iter().copied().enumerate() {
         let is_last = index + 1 == numbers.len();
-        let path = segment_path(&front, number);
-        let damaged = |what: String| folder.damaged(format!("segment {:x} of the front {what}", number.0));
+        let path = segment_path(segments, number);
+        let damaged = |what: String| folder.damaged(format!("segment {:x} {what}", number.0));
         let mut file = OpenOptions::new().read(true).write(true).open(&path).map_err(io_error("opening", &path))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io_error("reading", &path))?;
         if !is_segment(&bytes, number) {
-            let expected = end.groups.unwrap_or(taken_over) + 1;
             let body = bytes.get(SEGMENT_HEAD_BYTES as usize..).unwrap_or_default();
-            let holds = matches!(next_group(body), Next::Group(found) if found.number >= expected);
+            let holds = matches!(next_group(body), Next::Group(found) if found.number > last_group(&end));
             if !is_last || holds {
                 return Err(damaged("has no head of its own".into()));
             }
             end.unborn = Some(number);
+            end.next_segment = number;
             break;
         }
-        let file = Arc::new(file);
         let mut named = BTreeSet::new();
         let mut at = SEGMENT_HEAD_BYTES;
         let tail = loop {
             let rest = bytes.get(usize::try_from(at).unwrap_or(usize::MAX)..).unwrap_or_default();
             let found = match next_group(rest) {
+                // A segment of format 2 could be written over an older one, whose groups stand behind its end.
                 Next::Group(found) if end.groups.is_some_and(|groups| found.number <= groups) => break Tail::Torn,
                 Next::Group(found) => found,
                 Next::End => break Tail::Clean,
                 Next::Torn => break Tail::Torn,
             };
-            follows(&end, &found).map_err(&damaged)?;
+            follows(&from, &end, &found).map_err(&damaged)?;
             let parts = parts(found.body).ok_or_else(|| damaged(format!("has group {} of parts that nobody knows", found.number)))?;
             named.extend(parts.iter().filter_map(|(_, part)| if let Part::Name { log, .. } = part { Some(*log) } else { None }));
-            each(Seen { segment: number, file: &file, at, number: found.number, parts })?;
+            each(Seen { segment: number, at, number: found.number, parts })?;
             (end.groups, end.before) = (Some(found.number), found.sum);
-            at += (super::frame::GROUP_HEAD_BYTES + found.body.len()) as u64;
+            at += (GROUP_HEAD_BYTES + found.body.len()) as u64;
         };
         let rest = bytes.get(usize::try_from(at).unwrap_or(usize::MAX)..).unwrap_or_default();
-        if let Some(later) = later_group(rest, end.groups.unwrap_or(taken_over)) {
+        if let Some(later) = later_group(rest, last_group(&end)) {
             return Err(damaged(format!("has a hole: behind byte {at} comes group {later}, and the one before it is gone")));
         }
         if !is_last && tail == Tail::Torn {
@@ -122,21 +132,23 @@ pub(crate) fn scan(folder: &Folder, taken_over: u64, mut each: impl FnMut(Seen<'
         if is_last {
             end.last = Some(Last { number, file, end: at, length: bytes.len() as u64, named, tail });
         } else {
-            end.sealed.push(super::Sealed { number, end: at });
+            end.sealed.push(Sealed { number, end: at, sum: end.before });
         }
     }
-    // A segment that never came to be leaves the one before it as the last.
+    // A segment that never came to be leaves the one before it sealed: the next group makes that segment anew.
     Ok(end)
 }
 
-fn follows(end: &End, found: &Found<'_>) -> Result<(), String> {
-    match end.groups {
-        Some(groups) if found.number != groups + 1 => Err(format!("goes on with group {} after group {groups}", found.number)),
-        Some(groups) if found.before != end.before => {
-            Err(format!("has a group {} that does not belong behind group {groups}", found.number))
-        }
-        Some(_) | None => Ok(()),
+fn follows(from: &From, end: &End, found: &Found<'_>) -> Result<(), String> {
+    let (group, sum) = end.groups.map_or((from.group, from.sum), |group| (Some(group), Some(end.before)));
+    let Some(group) = group else { return Ok(()) };
+    if found.number != group + 1 {
+        return Err(format!("goes on with group {} after group {group}", found.number));
     }
+    if sum.is_some_and(|sum| sum != found.before) {
+        return Err(format!("has a group {} that does not belong behind group {group}", found.number));
+    }
+    Ok(())
 }
 
 /// A whole group behind something spoilt: then that was no write cut short, because only the last group can be one.
@@ -151,15 +163,25 @@ fn later_group(bytes: &[u8], last: u64) -> Option<u64> {
     })
 }
 
-fn segment_numbers(front: &Path) -> Result<Vec<SegmentNumber>, StoreError> {
-    let entries = match std::fs::read_dir(front) {
+/// Holds the numbers of segments against each other: none may be missing from the first one on.
+///
+/// # Errors
+/// [`StoreError::Damaged`] names the first that is missing.
+pub(crate) fn expect_all(folder: &Folder, first: SegmentNumber, numbers: &[SegmentNumber]) -> Result<(), StoreError> {
+    let gap = (first.0..).map(SegmentNumber).zip(numbers).find(|(expected, number)| expected != *number);
+    gap.map_or(Ok(()), |(expected, _)| Err(folder.damaged(format!("segment {:x} is missing", expected.0))))
+}
+
+/// The numbers of all segments in a folder, in order.
+pub(crate) fn numbers(segments: &Path) -> Result<Vec<SegmentNumber>, StoreError> {
+    let entries = match std::fs::read_dir(segments) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(io_error("listing", front)(error)),
+        Err(error) => return Err(io_error("listing", segments)(error)),
     };
     let mut numbers = Vec::new();
     for entry in entries {
-        let name = entry.map_err(io_error("listing", front))?.file_name();
+        let name = entry.map_err(io_error("listing", segments))?.file_name();
         let number = name.to_str().filter(|name| name.len() == 16).and_then(|name| u64::from_str_radix(name, 16).ok());
         numbers.extend(number.map(SegmentNumber));
     }

@@ -1,18 +1,17 @@
-//! The one tree: how it is started, repaired, written and read. What its keys mean is in `layout`; who may write is in `committer`.
+//! A sled tree: how it is started, repaired, written and read. What its keys mean is in `layout`; what is in it, in `index`.
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::sled::{Batch, Db, IVec};
 
-use crate::mutants::{self, Mutant};
-use crate::{LogId, PAGE_BYTES_MAX, Seq, StoreError};
+use crate::StoreError;
 
 use super::folder::{Ballast, Folder, io_error, is_disk_full, sync_folder};
-use super::layout::{Framed, HEAD_PREFIX, Head, LogNumber, head_key, part_key, place_of};
 
 /// How long to wait for sled's own lock. The folder's lock is ours already, so only a closing handle of this process has it.
 const CLOSING_TRIES_MAX: u32 = 5_000;
@@ -23,19 +22,19 @@ const CLOSING_PAUSE: Duration = Duration::from_millis(2);
 /// Below this much room a panic while opening is taken for the full disk that it almost certainly is.
 const ROOM_BYTES_MIN: u64 = 1024 * 1024;
 
-/// An open tree. Only the committer writes to it.
-pub(super) struct Engine {
+/// An open tree. One thread writes to it.
+pub(super) struct Tree {
     /// `None` once it was closed.
     db: Option<Db>,
     /// A second handle on the tree's file, because `flush` of sled never reaches the disk: it ends in `sync_file_range`.
     file: File,
-    blobs: PathBuf,
+    path: PathBuf,
     folder: Folder,
 }
 
-impl std::fmt::Debug for Engine {
+impl std::fmt::Debug for Tree {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("folder", &self.folder).finish_non_exhaustive()
+        f.debug_struct("Tree").field("folder", &self.folder).finish_non_exhaustive()
     }
 }
 
@@ -65,7 +64,7 @@ enum StartError {
     Failed(io::Error),
 }
 
-impl Engine {
+impl Tree {
     /// Starts the tree in `path`, with every rescue tried once: give up the ballast where the disk is full, put snapshots
     /// aside where they do not fit the file.
     pub(super) fn open(folder: &Folder, path: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
@@ -73,9 +72,9 @@ impl Engine {
         loop {
             let started = repair(path).and_then(|()| Self::start(folder, path, cache_bytes));
             match started {
-                Ok(engine) => match engine.make_durable(path) {
+                Ok(tree) => match tree.make_durable(path) {
                     Err(StoreError::DiskFull { .. }) if folder.drop_ballast()? == Ballast::Dropped => {}
-                    made => return made.map(|()| engine),
+                    made => return made.map(|()| tree),
                 },
                 Err(StartError::DiskFull) => match folder.drop_ballast()? {
                     Ballast::Dropped => {}
@@ -123,7 +122,7 @@ impl Engine {
             }
         };
         let file = File::open(path.join("db")).map_err(StartError::Failed)?;
-        Ok(Self { db: Some(db), file, blobs: path.join("blobs"), folder: folder.clone() })
+        Ok(Self { db: Some(db), file, path: path.to_path_buf(), folder: folder.clone() })
     }
 
     /// What opening wrote or found in the cache becomes durable before anybody reads it. Where that fails the next opening
@@ -136,7 +135,7 @@ impl Engine {
             .map_err(|error| self.read_error(error))
             .and_then(|_| self.file.sync_all().map_err(io_error("syncing the tree in", path)))
             .and_then(|()| File::open(&conf).and_then(|file| file.sync_all()).map_err(io_error("syncing", &conf)))
-            .and_then(|()| sync_folder(&self.blobs))
+            .and_then(|()| sync_folder(&path.join("blobs")))
             .and_then(|()| sync_folder(path))
             .and_then(|()| path.parent().map_or(Ok(()), sync_folder));
         if let Err(StoreError::Io { action, source }) = &durable {
@@ -151,7 +150,7 @@ impl Engine {
 
     /// Ends the tree. sled syncs once more while it is dropped, and panics where that fails.
     pub(super) fn close(mut self) -> Result<(), StoreError> {
-        self.end().map_err(|why| io_error("closing the tree in", self.folder.path())(io::Error::other(why)))
+        self.end().map_err(|why| io_error("closing the tree in", &self.path)(io::Error::other(why)))
     }
 
     fn end(&mut self) -> Result<(), String> {
@@ -178,25 +177,7 @@ impl Engine {
                 return Err(Failure { kind: FailureKind::Stopped, why: panic_text(&*panic) });
             }
         }
-        if !mutants::is(Mutant::SyncSkipped) {
-            self.file.sync_data().map_err(|error| Failure { kind: FailureKind::Sync, why: error.to_string() })?;
-        }
-        self.refuse_blobs()
-    }
-
-    /// sled writes large pages to files of their own and never syncs them. Ours are kept too small for that.
-    fn refuse_blobs(&self) -> Result<(), Failure> {
-        let stopped = |why: String| Failure { kind: FailureKind::Stopped, why };
-        let mut entries = std::fs::read_dir(&self.blobs).map_err(|error| stopped(error.to_string()))?;
-        match entries.next() {
-            None => Ok(()),
-            Some(_) => Err(stopped("the tree made a blob file, which is never synced".into())),
-        }
-    }
-
-    /// Entries whose key begins with `prefix`.
-    pub(super) fn entries(&self, prefix: &[u8]) -> impl Iterator<Item = Result<(IVec, IVec), StoreError>> + '_ {
-        self.guarded(self.db().scan_prefix(prefix))
+        self.file.sync_data().map_err(|error| Failure { kind: FailureKind::Sync, why: error.to_string() })
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
@@ -206,104 +187,19 @@ impl Engine {
         }
     }
 
-    /// Where a log stands.
-    pub(super) fn head(&self, log: &LogId) -> Result<Option<Head>, StoreError> {
-        let key = head_key(log);
-        self.get(&key)?.map(|value| self.read_head(log, &key, &value)).transpose()
+    /// Entries from one key to before another, in order; from the end where they are asked for from there.
+    pub(super) fn range(&self, keys: Range<Vec<u8>>) -> impl DoubleEndedIterator<Item = Result<(IVec, IVec), StoreError>> + '_ {
+        self.guarded(self.db().range(keys))
     }
 
-    /// Heads of the logs whose names begin with `prefix`, after `after`, in order of name.
-    pub(super) fn heads(&self, prefix: &str, after: Option<&LogId>) -> impl Iterator<Item = Result<(LogId, Head), StoreError>> + '_ {
-        let begin = [HEAD_PREFIX, prefix.as_bytes()].concat();
-        let end = begin.clone();
-        let from = after.map_or(begin.clone(), |after| head_key(after).max(begin));
-        let after = after.cloned();
-        self.guarded(self.db().range(from..))
-            .take_while(move |entry| entry.as_ref().map_or(true, |(key, _)| key.starts_with(&end)))
-            .map(|entry| {
-                let (key, value) = entry?;
-                let name = key.get(HEAD_PREFIX.len()..).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default();
-                let log = LogId::new(name).map_err(|_| self.folder.damaged(format!("{name:?} is not the name of a log")))?;
-                let head = self.read_head(&log, &key, &value)?;
-                Ok((log, head))
-            })
-            .filter(move |found| !matches!((found, &after), (Ok((log, _)), Some(after)) if log <= after))
-    }
-
-    fn read_head(&self, log: &LogId, key: &[u8], value: &[u8]) -> Result<Head, StoreError> {
-        let head = Head::from_value(key, value)
-            .ok_or_else(|| self.folder.damaged(format!("the head of log {log} does not match its checksum")))?;
-        if head.first > head.next {
-            return Err(self.folder.damaged(format!("the head of log {log} contradicts itself")));
-        }
-        Ok(head)
-    }
-
-    /// The keys of all parts from one place to before another, at most `limit`.
-    pub(super) fn part_keys(&self, number: LogNumber, from: Seq, end: Seq, limit: usize) -> Result<Vec<IVec>, StoreError> {
-        let range = part_key(number, from, 0)..part_key(number, end, 0);
-        self.guarded(self.db().range(range)).take(limit).map(|entry| entry.map(|(key, _)| key)).collect()
-    }
-
-    /// Whole records from one place to before another: at most `limit`, and few enough for a page. Places are gapless.
-    pub(super) fn frames(
-        &self,
-        log: &LogId,
-        number: LogNumber,
-        from: Seq,
-        end: Seq,
-        limit: usize,
-    ) -> Result<Vec<(Seq, Framed)>, StoreError> {
-        let damaged = |place: Seq, what: &str| self.folder.damaged(format!("record {} of log {log} {what}", place.0));
-        let mut reader = FrameReader { number, next: from, frame: Vec::new(), parts: 0, found: Vec::new(), bytes: 0 };
-        for entry in self.guarded(self.db().range(part_key(number, from, 0)..part_key(number, end, 0))) {
-            let (key, value) = entry.map_err(|error| self.folder.damaged(format!("log {log}: {error}")))?;
-            let (place, part) = place_of(&key).ok_or_else(|| damaged(reader.next, "has a malformed key"))?;
-            if reader.parts > 0 && place != reader.next {
-                reader.finish().map_err(|what| damaged(reader.next, what))?;
-                if reader.is_full(limit) {
-                    return Ok(reader.found);
-                }
-                reader.next.0 += 1;
-            }
-            if place != reader.next || part != reader.parts {
-                return Err(damaged(reader.next, "is missing, or a part of it"));
-            }
-            reader.frame.extend_from_slice(&value);
-            reader.parts += 1;
-        }
-        if reader.parts == 0 {
-            return Err(damaged(reader.next, "is missing"));
-        }
-        reader.finish().map_err(|what| damaged(reader.next, what))?;
-        if !reader.is_full(limit) && reader.next.0 + 1 < end.0 {
-            return Err(damaged(Seq(reader.next.0 + 1), "is missing"));
-        }
-        Ok(reader.found)
-    }
-
-    /// Ends an iteration at the first error or panic, so that a damaged tree cannot be read in circles.
-    fn guarded(&self, mut iter: ::sled::Iter) -> impl Iterator<Item = Result<(IVec, IVec), StoreError>> + '_ {
-        let mut ended = Ended::No;
-        std::iter::from_fn(move || {
-            if ended == Ended::Yes {
-                return None;
-            }
-            let item = match catch_unwind(AssertUnwindSafe(|| iter.next())) {
-                Ok(None) => return None,
-                Ok(Some(Ok(entry))) => return Some(Ok(entry)),
-                Ok(Some(Err(error))) => Err(self.read_error(error)),
-                Err(panic) => Err(self.folder.damaged(panic_text(&*panic))),
-            };
-            ended = Ended::Yes;
-            Some(item)
-        })
+    fn guarded(&self, iter: ::sled::Iter) -> Guarded<'_> {
+        Guarded { tree: self, iter, ended: Ended::No }
     }
 
     fn read_error(&self, error: ::sled::Error) -> StoreError {
         match error {
             ::sled::Error::Io(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
-                io_error("reading the tree in", self.folder.path())(source)
+                io_error("reading the tree in", &self.path)(source)
             }
             ::sled::Error::Io(_)
             | ::sled::Error::CollectionNotFound(_)
@@ -314,11 +210,18 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
+impl Drop for Tree {
     fn drop(&mut self) {
         // Everything acknowledged is durable already; the mark that this leaves is for the next opening.
         let _ = self.end();
     }
+}
+
+/// Ends an iteration at the first error or panic, so that a damaged tree cannot be read in circles.
+struct Guarded<'a> {
+    tree: &'a Tree,
+    iter: ::sled::Iter,
+    ended: Ended,
 }
 
 #[derive(PartialEq, Eq)]
@@ -327,37 +230,42 @@ enum Ended {
     No,
 }
 
+impl Guarded<'_> {
+    fn step(
+        &mut self,
+        step: impl FnOnce(&mut ::sled::Iter) -> Option<::sled::Result<(IVec, IVec)>>,
+    ) -> Option<Result<(IVec, IVec), StoreError>> {
+        if self.ended == Ended::Yes {
+            return None;
+        }
+        let failed = match catch_unwind(AssertUnwindSafe(|| step(&mut self.iter))) {
+            Ok(None) => return None,
+            Ok(Some(Ok(entry))) => return Some(Ok(entry)),
+            Ok(Some(Err(error))) => self.tree.read_error(error),
+            Err(panic) => self.tree.folder.damaged(panic_text(&*panic)),
+        };
+        self.ended = Ended::Yes;
+        Some(Err(failed))
+    }
+}
+
+impl Iterator for Guarded<'_> {
+    type Item = Result<(IVec, IVec), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step(Iterator::next)
+    }
+}
+
+impl DoubleEndedIterator for Guarded<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step(DoubleEndedIterator::next_back)
+    }
+}
+
 enum Snapshots {
     InPlace,
     Aside,
-}
-
-struct FrameReader {
-    number: LogNumber,
-    /// The place being read.
-    next: Seq,
-    frame: Vec<u8>,
-    parts: u16,
-    found: Vec<(Seq, Framed)>,
-    bytes: usize,
-}
-
-impl FrameReader {
-    fn finish(&mut self) -> Result<(), &'static str> {
-        let framed = Framed::from_frame(self.number, self.next, &self.frame)?;
-        self.frame.clear();
-        self.parts = 0;
-        self.bytes += framed.record.0.len();
-        // The one that passes the limit of a page is read again with the next page.
-        if self.bytes <= PAGE_BYTES_MAX || self.found.is_empty() {
-            self.found.push((self.next, framed));
-        }
-        Ok(())
-    }
-
-    fn is_full(&self, limit: usize) -> bool {
-        self.found.len() >= limit || self.bytes > PAGE_BYTES_MAX
-    }
 }
 
 fn kind_of(error: &::sled::Error) -> FailureKind {
