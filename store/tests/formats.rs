@@ -1,24 +1,20 @@
 //! A saved store of each past format, which must open and read for ever. How it is written today is no concern here.
 
+mod samples;
+
 use std::fs;
 use std::num::NonZeroU32;
-use std::path::Path;
+
+use samples::restored;
 
 use lifeboat_store::{Digest, LogId, Record, Seq, SledOptions, SledStore, Store, StoreError};
 
-/// Length of the saved tree; the zeros at its end are not in the repository.
+/// Length of the saved tree of format 1; the zeros at its end are not in the repository.
 const TREE_BYTES: u64 = 524_287;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_store_of_format_1_opens_and_reads() {
-    let place = tempfile::tempdir().unwrap();
-    let saved = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format_1");
-    for folder in ["", "store", "kept"] {
-        fs::create_dir_all(place.path().join(folder)).unwrap();
-        for entry in fs::read_dir(saved.join(folder)).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
-            fs::copy(entry.path(), place.path().join(folder).join(entry.file_name())).unwrap();
-        }
-    }
+    let place = restored("format_1");
     fs::OpenOptions::new().write(true).open(place.path().join("store/db")).unwrap().set_len(TREE_BYTES).unwrap();
 
     let store = SledStore::open(place.path(), &SledOptions::default().ballast_bytes(4096)).unwrap();
@@ -33,23 +29,14 @@ async fn a_store_of_format_1_opens_and_reads() {
     assert_eq!(store.kept(&Digest::of(b"a value worth keeping")).await.unwrap(), b"a value worth keeping");
     let verified = store.verify().await.unwrap();
     assert_eq!((verified.logs.len(), verified.records, verified.damage.len()), (2, 5, 0));
+    // It is a folder of today's format from then on.
+    assert!(!place.path().join("store").exists() && place.path().join("segments").exists());
 }
 
 /// A sample with a tree that has taken a segment over, and a front that shortens, removes and begins again what is in the tree.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_store_of_format_2_opens_and_reads() {
-    let place = tempfile::tempdir().unwrap();
-    let saved = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format_2");
-    for folder in ["", "front", "store", "kept"] {
-        fs::create_dir_all(place.path().join(folder)).unwrap();
-        for entry in fs::read_dir(saved.join(folder)).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
-            fs::copy(entry.path(), place.path().join(folder).join(entry.file_name())).unwrap();
-        }
-    }
-    for line in fs::read_to_string(saved.join("lengths")).unwrap().lines() {
-        let (name, length) = line.rsplit_once(' ').unwrap();
-        fs::OpenOptions::new().write(true).open(place.path().join(name)).unwrap().set_len(length.parse().unwrap()).unwrap();
-    }
+    let place = restored("format_2");
     let store = SledStore::open(place.path(), &SledOptions::default().ballast_bytes(4096)).unwrap();
     let log = |name: &str| LogId::new(name).unwrap();
     let all = NonZeroU32::MAX;
@@ -67,22 +54,35 @@ async fn a_store_of_format_2_opens_and_reads() {
     assert_eq!((verified.logs.len(), verified.records, verified.damage.len()), (3, 8, 0));
 }
 
+/// A sample with segments that were given up, what was moved out of them, and an index; then the same without the index.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_store_of_format_3_opens_and_reads_with_its_index_and_without() {
+    for index in ["kept", "lost"] {
+        let place = restored("format_3");
+        if index == "lost" {
+            fs::remove_dir_all(place.path().join("index")).unwrap();
+        }
+        let store = SledStore::open(place.path(), &SledOptions::default().ballast_bytes(4096)).unwrap();
+        let log = |name: &str| LogId::new(name).unwrap();
+        let all = NonZeroU32::MAX;
+        assert!(matches!(store.read(&log("lock/db"), Seq(2), all).await, Err(StoreError::Compacted { first: Seq(3), .. })));
+        let page = store.read(&log("lock/db"), Seq(3), all).await.unwrap();
+        assert_eq!(page.records, [(Seq(3), Record(b"carry".to_vec())), (Seq(4), Record(vec![4])), (Seq(5), Record(vec![5]))]);
+        let page = store.read(&log("run/first"), Seq(0), all).await.unwrap();
+        assert_eq!(page.records, [(Seq(0), Record(b"again".to_vec())), (Seq(1), Record(vec![9; 2000]))]);
+        let page = store.read(&log("run/second"), Seq(0), all).await.unwrap();
+        let expected = [b"one".to_vec(), b"two".to_vec(), Vec::new(), vec![7; 300]];
+        assert!(page.records.iter().map(|(_, record)| &record.0).eq(expected.iter()));
+        assert_eq!(store.kept(&Digest::of(b"a value worth keeping")).await.unwrap(), b"a value worth keeping");
+        let verified = store.verify().await.unwrap();
+        assert_eq!((verified.logs.len(), verified.records, verified.damage.len()), (4, 10, 0));
+    }
+}
+
 /// The folder that the tests of the engine resume: here only that every byte of it is what it was.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_folder_of_runs_of_format_1_opens_with_every_chain_as_it_was() {
-    let place = tempfile::tempdir().unwrap();
-    let saved = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/runs_1");
-    for folder in ["", "store", "kept"] {
-        fs::create_dir_all(place.path().join(folder)).unwrap();
-        for entry in fs::read_dir(saved.join(folder)).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
-            fs::copy(entry.path(), place.path().join(folder).join(entry.file_name())).unwrap();
-        }
-    }
-    // The zeros at the end of files are not in the repository; `lengths` says how many there were.
-    for line in fs::read_to_string(saved.join("lengths")).unwrap().lines() {
-        let (name, length) = line.rsplit_once(' ').unwrap();
-        fs::OpenOptions::new().write(true).open(place.path().join(name)).unwrap().set_len(length.parse().unwrap()).unwrap();
-    }
+    let place = restored("golden/runs_1");
     let store = SledStore::open(place.path(), &SledOptions::default().ballast_bytes(4096)).unwrap();
     let verified = store.verify().await.unwrap();
     assert!(verified.damage.is_empty(), "{:?}", verified.damage);

@@ -23,8 +23,8 @@ fn saved(format: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../store/tests/golden").join(format)
 }
 
-/// Folders of a data folder; `front` since format 2.
-const FOLDERS: [&str; 4] = ["", "front", "store", "kept"];
+/// Folders of a data folder; `front` in format 2, `segments` and `index` since format 3.
+const FOLDERS: [&str; 6] = ["", "front", "store", "segments", "index", "kept"];
 
 fn options() -> SledOptions {
     SledOptions::default().ballast_bytes(4096).cache_bytes(4 * 1024 * 1024)
@@ -87,7 +87,7 @@ async fn live(stage: &Stage) {
 #[test]
 #[ignore = "writes the saved folder of today's format; only to be run when the format changes, under a new number"]
 fn write_the_saved_folder() {
-    let format = "runs_2";
+    let format = "runs_3";
     let place = tempfile::tempdir().unwrap();
     let data = place.path().join("data");
     on_stage(async |stage| {
@@ -234,4 +234,9 @@ fn the_saved_folder_of_format_1_opens_and_its_runs_go_on() {
 #[test]
 fn the_saved_folder_of_format_2_opens_and_its_runs_go_on() {
     a_saved_folder_opens_and_its_runs_go_on("runs_2");
+}
+
+#[test]
+fn the_saved_folder_of_format_3_opens_and_its_runs_go_on() {
+    a_saved_folder_opens_and_its_runs_go_on("runs_3");
 }

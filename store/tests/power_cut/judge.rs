@@ -85,6 +85,14 @@ pub(crate) struct Found {
     logs: BTreeMap<LogId, Log>,
 }
 
+impl Settled {
+    /// What a folder holds, as the program reads it that knows it.
+    pub(crate) async fn of(root: &Path) -> Self {
+        let store = SledStore::open(&root.join("data"), &options()).unwrap();
+        Self { state: State { logs: read(&store).await.unwrap().logs, ..State::default() } }
+    }
+}
+
 /// Opens the store below `root` and compares. The answer is what is wrong.
 pub(crate) async fn judge(root: &Path, settled: &Settled, progress: &Progress) -> Result<Found, String> {
     let store = SledStore::open(&root.join("data"), &options()).map_err(|error| format!("the store does not open: {error}"))?;

@@ -13,8 +13,11 @@ mod full_disk;
 mod judge;
 mod kill;
 mod live;
+mod older;
 mod plan;
 mod recording;
+#[path = "../samples/mod.rs"]
+mod samples;
 mod syncs;
 mod trace;
 mod writer;
@@ -79,6 +82,7 @@ fn nothing_acknowledged_is_lost_and_nothing_torn_is_seen_after_a_power_cut() {
     assert!(numbers.failures.is_empty(), "{numbers:#?}");
     assert!(numbers.discarded > numbers.images / 4, "too few cuts lost anything: {numbers:?}");
     assert!(numbers.growths >= 3, "the index grew too little: {numbers:?}");
+    assert!(numbers.given_up >= 10, "too few segments were given up: {numbers:?}");
 }
 
 #[test]
@@ -150,6 +154,8 @@ struct Numbers {
     recordings: u64,
     /// How many times the index's file grew.
     growths: u64,
+    /// Segments that were given up.
+    given_up: u64,
     failures: Vec<String>,
 }
 
@@ -189,7 +195,8 @@ impl Rig {
             let recording = record(&job, (self.fault)(&mut chance));
             numbers.recordings += 1;
             let images = self.rounds_per_recording.min(self.rounds - numbers.images);
-            let next = self.cut_often(&recording, &settled, images, &mut chance, &mut numbers);
+            let instants = choose_instants(&recording, images, &mut chance);
+            let next = self.cut_often(&recording, &settled, &instants, &mut chance, &mut numbers);
             // Every few generations the store starts empty again, so that creation is cut too.
             match next {
                 Some((folder, state)) if numbers.recordings % 4 != 0 => (start, settled) = (folder, state),
@@ -204,7 +211,7 @@ impl Rig {
         self,
         recording: &Recording,
         settled: &Settled,
-        images: u64,
+        instants: &[usize],
         chance: &mut Chance,
         numbers: &mut Numbers,
     ) -> Option<(tempfile::TempDir, Settled)> {
@@ -216,7 +223,7 @@ impl Rig {
             for _ in 0..judges {
                 scope.spawn(|| self.judge_all(&cases, settled, &verdicts));
             }
-            self.cut(recording, images, chance, numbers, &hand_out);
+            self.cut(recording, instants, chance, numbers, &hand_out);
             drop(hand_out);
         });
         let verdicts = verdicts.into_inner().unwrap();
@@ -224,8 +231,7 @@ impl Rig {
         verdicts.next
     }
 
-    fn cut(self, recording: &Recording, images: u64, chance: &mut Chance, numbers: &mut Numbers, cases: &mpsc::SyncSender<Case>) {
-        let instants = choose_instants(recording, images, chance);
+    fn cut(self, recording: &Recording, instants: &[usize], chance: &mut Chance, numbers: &mut Numbers, cases: &mpsc::SyncSender<Case>) {
         let mut disk: Disk = recording.before.clone();
         let mut progress = Progress::new(recording.job.tasks());
         let mut opening = false;
@@ -236,6 +242,9 @@ impl Rig {
                 opening = note.starts_with("opening") || opening && !note.starts_with("opened");
                 numbers.errors += u64::from(note.starts_with("error") || note.starts_with("not opened"));
                 progress.hear(note);
+            }
+            if let Op::Unlink { path } = op {
+                numbers.given_up += u64::from(path.contains("/data/segments/00"));
             }
             if let Op::Write { at, bytes, .. } = op
                 && at + bytes.len() as u64 > tree_bytes + 500_000
