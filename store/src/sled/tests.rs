@@ -3,8 +3,9 @@
 use super::hot::Newest;
 use super::index::Index;
 use super::layout::{self, LogNumber};
-use super::segments::frame::{Body, GROUP_HEAD_BYTES, Next, Part, SEGMENT_HEAD_BYTES, next_group, parts};
-use super::segments::scan;
+use super::segments::first::First;
+use super::segments::frame::{Body, GROUP_HEAD_BYTES, Next, Part, SEGMENT_HEAD_BYTES, SegmentNumber, next_group, parts};
+use super::segments::{scan, segment_path};
 use super::*;
 use crate::chain::{chain_after, chain_start};
 use crate::contract::{LeasesAfterReopening, Subject};
@@ -100,7 +101,7 @@ async fn what_is_said_of(folder: &Path) -> String {
 fn forge(folder: &Path, place: u64, forge: impl Fn(&mut Part)) {
     let segments = folder.join("segments");
     for number in scan::numbers(&segments).unwrap() {
-        let path = super::segments::segment_path(&segments, number);
+        let path = segment_path(&segments, number);
         let mut bytes = std::fs::read(&path).unwrap();
         let begin = SEGMENT_HEAD_BYTES as usize;
         let Next::Group(found) = next_group(&bytes[begin..]) else { continue };
@@ -264,7 +265,7 @@ async fn a_lost_index_is_made_anew_also_where_segments_were_given_up() {
     }
     // A segment that is missing is no lost index.
     let gone = numbers()[1];
-    std::fs::remove_file(super::segments::segment_path(&place.path().join("segments"), gone)).unwrap();
+    std::fs::remove_file(segment_path(&place.path().join("segments"), gone)).unwrap();
     let _ = std::fs::remove_dir_all(place.path().join("index"));
     let refusal = SledStore::open(place.path(), &options(10_000)).unwrap_err().to_string();
     assert!(refusal.contains(&format!("segment {:x} is missing", gone.0)), "{refusal}");
@@ -273,18 +274,37 @@ async fn a_lost_index_is_made_anew_also_where_segments_were_given_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_lacks_what_should_have_been_moved_is_noticed_without_an_index() {
     let place = tempfile::tempdir().unwrap();
-    let (store, _) = mostly_dead(place.path()).await;
+    let store = SledStore::open(place.path(), &options(10_000)).unwrap();
+    for n in 0..30u8 {
+        store.commit(Commit { expect: Vec::new(), append: vec![(log(), vec![Record(vec![n; 1_000])])] }).await.unwrap();
+    }
     drop(store);
     // As if the first segment had been given up without moving what lives in it.
     let segments = place.path().join("segments");
-    let first = scan::numbers(&segments).unwrap()[0];
-    let bytes = std::fs::read(super::segments::segment_path(&segments, super::segments::frame::SegmentNumber(first.0 + 1))).unwrap();
+    let second = SegmentNumber(2);
+    let bytes = std::fs::read(segment_path(&segments, second)).unwrap();
     let Next::Group(found) = next_group(&bytes[SEGMENT_HEAD_BYTES as usize..]) else { panic!("no group") };
-    if first.0 == 1 {
-        let first = super::segments::first::First { segment: super::segments::frame::SegmentNumber(2), group: found.number };
-        first.write(&segments).unwrap();
-        let _ = std::fs::remove_dir_all(place.path().join("index"));
-        let refusal = SledStore::open(place.path(), &options(10_000)).unwrap_err().to_string();
-        assert!(refusal.contains("is missing"), "{refusal}");
+    First { segment: second, group: found.number }.write(&segments).unwrap();
+    let _ = std::fs::remove_dir_all(place.path().join("index"));
+    let refusal = SledStore::open(place.path(), &options(10_000)).unwrap_err().to_string();
+    assert!(refusal.contains("log run/a is missing"), "{refusal}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_part_that_was_cut_only_what_is_behind_the_cut_lives_wherever_the_cut_is_known() {
+    for (before, living) in [(1, Some(1)), (2, Some(2)), (3, None)] {
+        let place = tempfile::tempdir().unwrap();
+        let store = SledStore::open(place.path(), &options(1)).unwrap();
+        let records: Vec<Record> = (0..3u8).map(|n| Record(vec![n; 10])).collect();
+        store.commit(Commit { expect: Vec::new(), append: vec![(log(), records.clone())] }).await.unwrap();
+        store.commit(other(0)).await.unwrap();
+        until(async || matches!(store.shared.hot().newest(&log()), Newest::Index)).await;
+        let number = store.shared.head(&log()).unwrap().unwrap().number;
+        let (_, spot) = store.shared.reader().spot(number, Seq(2)).unwrap().unwrap();
+        // The index does not hear of the cut: its segment is not sealed.
+        store.truncate(&log(), Seq(before), Record(b"carry".to_vec())).await.unwrap();
+        let part = Part::Records { log: number, first: Seq(0), chain: chain_start(&log()), records };
+        let moved = committer::Moved { name: log(), segment: spot.segment, at: spot.at, part };
+        assert_eq!(store.shared.still_living(&moved).unwrap(), living.map(Seq), "cut before {before}");
     }
 }
