@@ -68,9 +68,12 @@ impl Reader<'_> {
     pub(super) fn is_whole(&self, log: &LogId, head: &Head) -> Result<(), StoreError> {
         let mut place = head.first;
         while place < head.next {
-            let (filed, spot) = self.spot(head.number, place)?.ok_or_else(|| missing(self, log, place))?;
-            if place == head.first && place.0 > 0 && (filed, spot.end.0) != (place, place.0 + 1) {
-                return Err(missing(self, log, Seq(0)));
+            let (_, spot) = self.spot(head.number, place)?.ok_or_else(|| missing(self, log, place))?;
+            if place == head.first && place.0 > 0 {
+                let (_, part) = self.part(log, head.number, place)?;
+                if !matches!(part, Part::Carry { .. } | Part::CarryAgain { .. }) {
+                    return Err(self.folder.damaged(format!("all before record {} of log {log} is missing", place.0)));
+                }
             }
             place = spot.end;
         }

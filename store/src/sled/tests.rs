@@ -287,7 +287,7 @@ async fn a_log_that_lacks_what_should_have_been_moved_is_noticed_without_an_inde
     First { segment: second, group: found.number }.write(&segments).unwrap();
     let _ = std::fs::remove_dir_all(place.path().join("index"));
     let refusal = SledStore::open(place.path(), &options(10_000)).unwrap_err().to_string();
-    assert!(refusal.contains("log run/a is missing"), "{refusal}");
+    assert!(refusal.contains("all before record 10 of log run/a is missing"), "{refusal}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
