@@ -74,6 +74,8 @@ pub(crate) enum Command {
     Runs(RunsArgs),
     /// Show how a run stands and what it waits for
     Status(StatusArgs),
+    /// Follow a run that another process drives, live. Changes nothing; Ctrl-C leaves the run alone
+    Watch(WatchArgs),
     /// Say why a run or a step waits, who can act now, and what each decision would lead to
     Why(WhyArgs),
     /// Report what a run achieved against what was promised
@@ -277,6 +279,15 @@ pub(crate) struct StatusArgs {
     /// The run; the end of its name is enough. Without it: the newest
     pub(crate) run: Option<String>,
     /// Output
+    #[arg(long, default_value = "text")]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// The run; the end of its name is enough. Without it: the newest
+    pub(crate) run: Option<String>,
+    /// Live progress, or one journal entry a line
     #[arg(long, default_value = "text")]
     pub(crate) format: Format,
 }

@@ -61,6 +61,7 @@ async fn run(arguments: Arguments) -> Result<Exit, Trouble> {
         Command::Resume(a) => commands::resume::run(&global, &a).await,
         Command::Runs(a) => commands::runs::run(&global, &a).await,
         Command::Status(a) => commands::status::run(&global, &a).await,
+        Command::Watch(a) => commands::watch::run(&global, &a).await,
         Command::Why(a) => commands::why::run(&global, &a).await,
         Command::Report(a) => commands::report::run(&global, &a).await,
         Command::Approve(a) => commands::answer::approve(&global, &a).await,

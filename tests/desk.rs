@@ -97,6 +97,45 @@ fn a_run_whose_process_died_is_called_interrupted() {
 }
 
 #[test]
+fn a_run_is_watched_to_its_end_from_another_terminal_and_is_left_alone() {
+    let desk = Desk::new();
+    let asks = desk.file("asks.yaml", ASKS);
+    let mut going = desk.start(&["run", &asks]);
+    going.wait_for("needs a person");
+    let mut watching = desk.start(&["watch"]);
+    watching.wait_for("accept is waiting for approval");
+    let entries = desk.start(&["watch", "--format", "json"]);
+    let run = desk.lifeboat(&["status", "--format", "json"]).expect(4).json()["summary"]["run"].as_str().unwrap_or_default().to_owned();
+    desk.lifeboat(&["cancel", &run, "--comment", "not today"]).expect(0);
+    let watched = watching.end().expect(1);
+    assert!(watched.stderr.contains(&format!("run {run} was cancelled")), "{}", watched.stderr);
+    let entries = entries.end().expect(1).stdout;
+    let lines: Vec<serde_json::Value> = entries.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+    assert!(lines.len() >= 4, "{entries}");
+    assert!(entries.lines().last().is_some_and(|line| line.contains("run_ended")), "{entries}");
+    going.end().expect(1);
+}
+
+#[test]
+fn who_watches_a_run_that_nobody_drives_is_told_so_and_keeps_nobody_from_going_on() {
+    let desk = Desk::new();
+    let long = desk.chain("long", 2, "4m");
+    let mut going = desk.start(&["run", &long]);
+    going.wait_for("s0 running");
+    let mut watching = desk.start(&["watch"]);
+    watching.wait_for("of long is running");
+    going.kill();
+    watching.end().expect(4).says(&["no process drives run", "resume"]);
+    desk.lifeboat(&["watch"]).expect(4).says(&["no process drives run", "resume"]);
+    let mut resumed = desk.start(&["resume"]);
+    resumed.wait_for("s0");
+    resumed.kill();
+    let done = desk.chain("done", 1, "1ms");
+    desk.lifeboat(&["run", &done]).expect(0);
+    desk.lifeboat(&["watch"]).expect(0).says(&["succeeded"]);
+}
+
+#[test]
 fn a_run_that_cannot_be_read_hides_no_other() {
     let desk = Desk::new();
     let names: Vec<String> = ["good", "bad"].map(|name| desk.lifeboat(&["run", &desk.chain(name, 1, "1ms")]).expect(0).run_name()).into();

@@ -21,6 +21,7 @@ const COMMANDS: &[&str] = &[
     "resume",
     "runs",
     "status",
+    "watch",
     "why",
     "report",
     "approve",

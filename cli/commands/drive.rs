@@ -142,7 +142,7 @@ pub(crate) async fn drive(
     }
 }
 
-fn ended_as(outcome: Outcome) -> &'static str {
+pub(super) fn ended_as(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Succeeded => "succeeded",
         Outcome::Failed => "failed",

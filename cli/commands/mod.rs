@@ -23,4 +23,5 @@ pub(crate) mod status;
 pub(crate) mod steps;
 pub(crate) mod store;
 pub(crate) mod test;
+pub(crate) mod watch;
 pub(crate) mod why;
