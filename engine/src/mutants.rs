@@ -82,12 +82,27 @@ pub enum Mutant {
     FreezeIgnored,
     /// Lost data is reported as half of it.
     LossHalved,
+    /// What a gate refuses is begun all the same.
+    GateIgnored,
+    /// Facts that got worse leave a yes standing.
+    WorseFactsStand,
+    /// What the inventory says of a resource now does not matter.
+    ChangedResourceTaken,
+    /// What a drill leaves behind is not compared with what was there before.
+    LeftUnseen,
+    /// A checkpoint counts whoever signed it.
+    SignatureUnchecked,
+    /// Entries that were signed for and are gone do not matter.
+    CutOffUnseen,
+    /// A secret shows itself where it is printed for debugging.
+    SecretShown,
 }
 
 #[cfg(feature = "mutants")]
 mod switch {
     use super::Mutant;
     use std::cell::Cell;
+    use std::sync::OnceLock;
 
     thread_local! {
         // A simulation lives on one thread; others go on unbroken.
@@ -107,8 +122,12 @@ mod switch {
         work()
     }
 
+    /// Broken on this thread, or in the whole process by its name in the environment: for rigs that are tests of their own.
     pub(crate) fn is(mutant: Mutant) -> bool {
-        ON.get() == Some(mutant)
+        static NAMED: OnceLock<Option<String>> = OnceLock::new();
+        #[expect(clippy::disallowed_methods, reason = "only tests have this code, and the test runner takes no options of ours")]
+        let named = NAMED.get_or_init(|| std::env::var("LIFEBOAT_MUTANT").ok());
+        ON.get() == Some(mutant) || named.as_ref().is_some_and(|named| *named == format!("{mutant:?}"))
     }
 }
 

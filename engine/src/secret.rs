@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::mutants::{self, Mutant};
+
 /// Where a secret is: `env:NAME` or `file:PATH` (relative paths count from the inventory's folder). Safe to journal and to print.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -88,7 +90,7 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(if mutants::is(Mutant::SecretShown) { &self.0 } else { "***" })
     }
 }
 
@@ -150,5 +152,21 @@ impl Secrets for LocalSecrets {
             return Err(fail("it is empty".into()));
         }
         Ok(Secret::new(value.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_never_shows_itself_where_it_is_printed() {
+        let secret = Secret::new("correct-horse-battery".into());
+        let around = (Some(&secret), vec![secret.clone()]);
+        for text in [format!("{secret:?}"), format!("{secret:#?}"), format!("{around:?}")] {
+            assert!(text.contains("***") && !text.contains("horse"), "{text}");
+        }
+        let refused = SecretRef::new("correct-horse-battery").unwrap_err();
+        assert!(!refused.contains("horse"), "a value in place of a reference is not repeated: {refused}");
     }
 }

@@ -2,6 +2,7 @@
 //! reported already. What needs a catalog or an inventory is in `rules`.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -51,9 +52,11 @@ pub fn parse(source: &Source) -> (Option<Runbook>, Vec<Diagnostic>) {
         );
         return (None, problems);
     }
-    let shape = shape::read(&editor::structure());
+    // Always the same, and reading it takes longer than reading a small file.
+    static SHAPE: OnceLock<Shape> = OnceLock::new();
+    let shape = SHAPE.get_or_init(|| shape::read(&editor::structure()));
     let mut checker = Checker::new(Templates::AreText);
-    checker.check(&root, &shape, &Place { name: "the runbook".to_owned(), ..Place::root(&root) });
+    checker.check(&root, shape, &Place { name: "the runbook".to_owned(), ..Place::root(&root) });
     problems.append(&mut checker.problems);
     let ids =
         ["steps", "finally"].iter().filter_map(|key| root.get(key)).flat_map(Node::items).filter_map(|step| text(step.get("id"))).collect();

@@ -13,6 +13,7 @@ use super::{Executor, ExecutorError, Waiting};
 use crate::approval::ApprovalStep;
 use crate::context::Proof;
 use crate::journal::Event;
+use crate::mutants::{self, Mutant};
 use crate::run::{StepState, asks, effect_of};
 use crate::sight::Sight;
 use crate::steering::{Command, SteerError, decide};
@@ -162,7 +163,7 @@ impl Executor {
             Ok(asked) => asked.show,
             Err(why) => return Ok(Some(why)),
         };
-        if shown == ask.shown {
+        if shown == ask.shown || mutants::is(Mutant::WorseFactsStand) {
             return Ok(None);
         }
         Ok(now.iter().find_map(|(step, now)| {

@@ -1,26 +1,13 @@
 //! `for_each` and child runs, from the text of a runbook to the end of its run: what is planned is what happens.
 
-use std::collections::BTreeMap;
-
 use lifeboat_engine::journal::{Event, Outcome, Resolution};
 use lifeboat_engine::run::StepState as S;
-use lifeboat_runbooks::{Plan, PlanRequest, Source};
+use lifeboat_runbooks::Plan;
 use serde_json::json;
 
-use crate::world::plans::{inventory, registry};
+use crate::world::plans::planned;
 use crate::world::stage::{Rest, RestWords, on_stage, once, resolve};
 use crate::world::{Act, Back};
-
-/// The plan of a runbook with these steps and other keys, and of its children.
-fn planned(root: &str, children: &[(&str, &str)]) -> Plan {
-    let text = |rest: &str| format!("lifeboat: v1\nname: t\n{rest}");
-    let files: BTreeMap<String, String> = children.iter().map(|(name, rest)| ((*name).to_owned(), text(rest))).collect();
-    let source = Source { name: "t.yaml".into(), text: text(root).into() };
-    let (runbook, problems) = lifeboat_runbooks::load(&source, &files);
-    assert_eq!(problems, []);
-    let made = lifeboat_runbooks::plan(&runbook.unwrap(), &PlanRequest::default(), &registry(), &inventory());
-    made.unwrap_or_else(|problems| panic!("{problems:#?}"))
-}
 
 const COPIES: &str = r#"
 steps:

@@ -8,6 +8,7 @@ use lifeboat_engine::registry::Registry;
 use lifeboat_engine::{Effect, StepId, Touch};
 use lifeboat_runbooks::catalog::Resources;
 use lifeboat_runbooks::plan::{ErrorClass, Objectives, OnFailure, PLAN_FORMAT, Places, Plan, PlanStep, Retry, Return, UndoRule};
+use lifeboat_runbooks::{PlanRequest, Source};
 use lifeboat_store::Digest;
 use serde_json::{Value, json};
 
@@ -235,6 +236,17 @@ impl PlanWords for Plan {
         self.binding = Digest::of(&serde_json::to_vec(&(&self.steps, &self.finally, &self.resources, &self.mode)).unwrap()).to_string();
         self
     }
+}
+
+/// The plan of a runbook with these steps and other keys, and of its children.
+pub(crate) fn planned(root: &str, children: &[(&str, &str)]) -> Plan {
+    let text = |rest: &str| format!("lifeboat: v1\nname: t\n{rest}");
+    let files: BTreeMap<String, String> = children.iter().map(|(name, rest)| ((*name).to_owned(), text(rest))).collect();
+    let source = Source { name: "t.yaml".into(), text: text(root).into() };
+    let (runbook, problems) = lifeboat_runbooks::load(&source, &files);
+    assert_eq!(problems, []);
+    let made = lifeboat_runbooks::plan(&runbook.unwrap(), &PlanRequest::default(), &registry(), &inventory());
+    made.unwrap_or_else(|problems| panic!("{problems:#?}"))
 }
 
 pub(crate) fn registry() -> Registry {

@@ -35,7 +35,26 @@ pub(crate) struct Checker<'n, 's> {
     templates: Templates,
     pub problems: Vec<Diagnostic>,
     pub holes: Vec<Hole<'n, 's>>,
-    patterns: RefCell<HashMap<String, Option<Regex>>>,
+}
+
+/// Most patterns that are kept. They come from the schemas of step types and of the language itself, which are far fewer.
+const PATTERNS_MAX: usize = 256;
+
+thread_local! {
+    // Making one takes longer than reading a small file.
+    static PATTERNS: RefCell<HashMap<String, Option<Regex>>> = RefCell::default();
+}
+
+/// Whether a text matches a pattern; a pattern that is none forbids nothing.
+fn matches(pattern: &str, text: &str) -> bool {
+    PATTERNS.with(|patterns| {
+        let mut patterns = patterns.borrow_mut();
+        if patterns.len() >= PATTERNS_MAX && !patterns.contains_key(pattern) {
+            patterns.clear();
+        }
+        let regex = patterns.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).ok());
+        regex.as_ref().is_none_or(|regex| regex.is_match(text))
+    })
 }
 
 /// Where a value stands, for messages.
@@ -50,7 +69,7 @@ pub(crate) struct Place {
 
 impl<'n, 's> Checker<'n, 's> {
     pub(crate) fn new(templates: Templates) -> Self {
-        Self { templates, problems: Vec::new(), holes: Vec::new(), patterns: RefCell::default() }
+        Self { templates, problems: Vec::new(), holes: Vec::new() }
     }
 
     fn report(&mut self, code: &'static str, span: Span, message: String, help: Option<String>) {
@@ -238,14 +257,7 @@ impl<'n, 's> Checker<'n, 's> {
             };
             self.report(codes::OUT_OF_RANGE, node.span, message, None);
         } else if let Some(pattern) = &rules.pattern {
-            let fits = self
-                .patterns
-                .borrow_mut()
-                .entry(pattern.clone())
-                .or_insert_with(|| Regex::new(pattern).ok())
-                .as_ref()
-                .is_none_or(|regex| regex.is_match(text));
-            if !fits {
+            if !matches(pattern, text) {
                 let message = if text.is_empty() {
                     format!("{} is empty", place.name)
                 } else {

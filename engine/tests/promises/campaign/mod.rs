@@ -20,7 +20,7 @@ use lifeboat_engine::sim::{Broken, Point};
 
 use play::{Ending, Keep, Played, play};
 use report::Findings;
-use schedule::{Schedule, first_order, must_end_alike, of_seed};
+use schedule::{Schedule, deaths_while_resuming, first_order, must_end_alike, of_seed};
 use shapes::{Shape, shapes};
 
 /// Schedules of higher order that the tests play.
@@ -28,6 +28,9 @@ const SCHEDULES: u64 = 500;
 
 /// Each how many of the schedules of first order the tests play; the long campaign plays all.
 const ONE_IN: usize = 24;
+
+/// Each how many of the pairs of deaths the tests play; the long campaign plays all.
+const ONE_IN_RESUMED: usize = 307;
 
 /// What a schedule broke, with its ending held against the undisturbed one.
 fn judge(shape: &Shape, schedule: &Schedule, calm: &Ending, played: &Played) -> Vec<Broken> {
@@ -85,6 +88,21 @@ fn no_single_fault_breaks_a_law_or_changes_the_end() {
 }
 
 #[test]
+fn no_death_while_resuming_from_a_death_breaks_a_law_or_changes_the_end() {
+    let calm = undisturbed();
+    let mut findings = Findings::default();
+    let mut played = 0;
+    for (place, shape) in shapes().iter().enumerate() {
+        for schedule in deaths_while_resuming(shape, &calm[place].1).skip(place % ONE_IN_RESUMED).step_by(ONE_IN_RESUMED) {
+            findings.play(shape, &schedule, &calm[place].0, None);
+            played += 1;
+        }
+    }
+    findings.none();
+    assert!(played > 100, "only {played} schedules");
+}
+
+#[test]
 fn no_few_faults_break_a_law_or_change_the_end() {
     let calm = undisturbed();
     let points: Vec<Vec<Point>> = calm.iter().map(|(_, points)| points.clone()).collect();
@@ -127,11 +145,15 @@ fn the_campaign() {
         findings.none();
         return;
     }
-    let mut first = 0;
+    let (mut first, mut resumed) = (0, 0);
     for (place, shape) in shapes().iter().enumerate().filter(|(place, _)| asked.shape.is_none_or(|only| only == *place)) {
         for schedule in first_order(shape, &calm[place].1) {
             findings.play(shape, &schedule, &calm[place].0, None);
             first += 1;
+        }
+        for schedule in deaths_while_resuming(shape, &calm[place].1) {
+            findings.play(shape, &schedule, &calm[place].0, None);
+            resumed += 1;
         }
     }
     let higher = asked.schedules.saturating_sub(first);
@@ -141,5 +163,5 @@ fn the_campaign() {
     }
     findings.none();
     let took: Duration = report::clock().saturating_sub(began);
-    report::summary(first, higher, asked.seed, took);
+    report::summary([first, resumed, higher], asked.seed, took);
 }

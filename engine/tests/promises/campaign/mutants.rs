@@ -37,7 +37,7 @@ const TABLE: &[(&str, &[Mutant])] = &[
     ),
     ("3", &[Mutant::NoFence, Mutant::LeaseIgnored, Mutant::ClaimWithoutLease, Mutant::DeadlineNotWaitedOut]),
     ("4", &[Mutant::LockNotTaken, Mutant::HolderIgnored, Mutant::LocksGivenBackAtClaim, Mutant::LocksLeaked, Mutant::StuckGivesLocksBack]),
-    ("5", &[Mutant::LossHalved]),
+    ("5", &[Mutant::LossHalved, Mutant::GateIgnored]),
     ("6", &[Mutant::WordIsProof]),
     (
         "8",

@@ -82,11 +82,11 @@ pub(crate) fn tell(shape: &Shape, schedule: &Schedule) {
 }
 
 /// The last lines of a campaign.
-pub(crate) fn summary(first: u64, higher: u64, seed: u64, took: Duration) {
-    let all = first + higher;
+pub(crate) fn summary([first, resumed, higher]: [u64; 3], seed: u64, took: Duration) {
+    let all = first + resumed + higher;
     let each_second = u128::from(all) * 1000 / took.as_millis().max(1);
     eprintln!(
-        "{all} schedules over {} shapes: {first} of first order (all), {higher} of higher order (seeds {seed} to {}); no law broken; {each_second} a second",
+        "{all} schedules over {} shapes: {first} of first order (all), {resumed} deaths while resuming from a death (all), {higher} of higher order (seeds {seed} to {}); no law broken; {each_second} a second",
         shapes().len(),
         seed + higher.saturating_sub(1)
     );

@@ -81,6 +81,21 @@ pub(crate) fn first_order(shape: &Shape, points: &[Point]) -> Vec<Schedule> {
     all
 }
 
+/// Points that a resumed life may come to beyond those of the undisturbed run: it claims and looks first.
+const MORE_POINTS: usize = 3;
+
+/// Every death at every point, and then every death at every point of the life that resumes.
+pub(crate) fn deaths_while_resuming(shape: &Shape, points: &[Point]) -> impl Iterator<Item = Schedule> {
+    const DEATHS: [Fault; 2] = [Fault::DieBefore, Fault::DieAfter];
+    let machines = if shape.outlives { Machines::Several } else { Machines::One };
+    let count = points.len();
+    let first = (0..count).flat_map(|point| DEATHS.map(|fault| Strike { life: 0, point, fault }));
+    first.flat_map(move |first| {
+        let second = (0..count + MORE_POINTS).flat_map(|point| DEATHS.map(|fault| Strike { life: 1, point, fault }));
+        second.map(move |second| Schedule { machines, crowd: Crowd::Scripted, strikes: vec![first, second] })
+    })
+}
+
 /// The shape and schedule of a seed: two or three faults in lives that follow each other, sometimes with people of their own mind.
 /// `points` says how many points the undisturbed run of a shape comes to.
 pub(crate) fn of_seed(seed: u64, only: Option<usize>, points: &[Vec<Point>]) -> (usize, Schedule) {

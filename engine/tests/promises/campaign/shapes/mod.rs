@@ -2,6 +2,7 @@
 
 mod doubt;
 mod failure;
+mod nested;
 mod peers;
 mod people;
 mod plain;
@@ -78,7 +79,7 @@ fn calm(_: &World) {}
 /// All of them. The order is part of what a seed means.
 pub(crate) fn shapes() -> &'static [Shape] {
     static ALL: OnceLock<Vec<Shape>> = OnceLock::new();
-    ALL.get_or_init(|| [plain::shapes(), doubt::shapes(), failure::shapes(), people::shapes(), peers::shapes()].concat())
+    ALL.get_or_init(|| [plain::shapes(), doubt::shapes(), failure::shapes(), people::shapes(), peers::shapes(), nested::shapes()].concat())
 }
 
 /// The place of a shape by its name, whatever stands between its words.
