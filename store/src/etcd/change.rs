@@ -255,6 +255,7 @@ impl Changer {
                 Ok(Tried::Not(Some(heads)))
             }
             Err(Failure::Refused(error)) => Err(error),
+            Err(Failure::TurnedAway(why)) => Err(members.unreachable(why)),
             Err(Failure::Lost(why)) => self.make_certain(members, &attempt.proof, deadline, why).await,
         }
     }
@@ -285,6 +286,7 @@ impl Changer {
                 // Where the session's lease has ended its key is gone, and no transaction that compares it passes either; but what
                 // passed before is not read by this. It cannot happen within a day of the session's beginning.
                 Err(Failure::Refused(error)) => return Err(in_doubt(error.to_string())),
+                Err(Failure::TurnedAway(why)) => return Err(in_doubt(why)),
             }
         };
         if let (Some(session), Some(revision)) = (session.as_mut(), revision_of(&answer)) {

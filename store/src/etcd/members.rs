@@ -32,6 +32,9 @@ const PING_EVERY: Duration = Duration::from_secs(6);
 /// A ping that is not answered for so long ends the connection.
 const PONG_WITHIN: Duration = Duration::from_secs(3);
 
+/// Most causes of an error that are told.
+const CAUSES_MAX: usize = 8;
+
 /// Largest answer that is taken.
 const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
@@ -53,6 +56,8 @@ pub(super) enum Failure {
     Refused(StoreError),
     /// Nobody knows: no answer, or one that leaves it open.
     Lost(String),
+    /// Certainly nothing: the token that proves who we are has expired, or is from before users or roles were changed.
+    TurnedAway(String),
 }
 
 struct Member {
@@ -128,6 +133,7 @@ impl Members {
             match answer {
                 Ok(_) => answered = true,
                 Err(Failure::Refused(error)) => return Err(error),
+                Err(Failure::TurnedAway(why)) => return Err(self.unreachable(why)),
                 Err(Failure::Lost(why)) => last = Some(why),
             }
         }
@@ -145,7 +151,11 @@ impl Members {
 
     /// Asks one member once. For what must not happen twice.
     pub(super) async fn txn_once(&self, deadline: Deadline, txn: Txn) -> Result<TxnResponse, Failure> {
-        self.once(deadline, |client| async move { large(&client).txn(txn).await }).await
+        let ask = |client: Client| {
+            let txn = txn.clone();
+            async move { large(&client).txn(txn).await }
+        };
+        self.once(deadline, &ask).await
     }
 
     /// A transaction that may happen twice, or only looks.
@@ -203,14 +213,24 @@ impl Members {
         self.surely(deadline, ask).await
     }
 
-    async fn once<T, F>(&self, deadline: Deadline, ask: impl FnOnce(Client) -> F) -> Result<T, Failure>
+    /// One request to one member. It is repeated only where it was turned away at the door, with a proof of who we are that has become
+    /// old: nothing of it happened.
+    async fn once<T, F>(&self, deadline: Deadline, ask: &impl Fn(Client) -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let place = self.preferred.load(Ordering::Relaxed) % self.members.len().max(1);
         let Some(member) = self.members.get(place) else { return Err(Failure::Lost("no endpoint is named".into())) };
         // On the heap: the client's futures are large, and everything above would carry them.
-        let answer = Box::pin(self.ask(member, deadline, ask)).await;
+        let mut answer = Box::pin(self.ask(member, deadline, ask)).await;
+        if matches!(answer, Err(Failure::TurnedAway(_))) {
+            // A new connection shows name and password anew.
+            *member.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            answer = Box::pin(self.ask(member, deadline, ask)).await;
+        }
+        if let Err(Failure::TurnedAway(why)) = answer {
+            return Err(Failure::Refused(self.unreachable(why)));
+        }
         if matches!(answer, Err(Failure::Lost(_))) {
             self.leave(place, member);
         }
@@ -227,6 +247,7 @@ impl Members {
             match self.once(deadline, &ask).await {
                 Ok(answer) => return Ok(answer),
                 Err(Failure::Refused(error)) => return Err(error),
+                Err(Failure::TurnedAway(why)) => return Err(self.unreachable(why)),
                 Err(Failure::Lost(why)) if deadline.left().is_zero() => return Err(self.unreachable(why)),
                 Err(Failure::Lost(_)) => tries += 1,
             }
@@ -243,7 +264,7 @@ impl Members {
         let _ = self.preferred.compare_exchange(place, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    async fn ask<T, F>(&self, member: &Member, deadline: Deadline, ask: impl FnOnce(Client) -> F) -> Result<T, Failure>
+    async fn ask<T, F>(&self, member: &Member, deadline: Deadline, ask: &impl Fn(Client) -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Error>>,
     {
@@ -315,7 +336,7 @@ impl Members {
     /// What an error says about whether something happened.
     fn sort(&self, endpoint: &str, error: Error) -> Failure {
         let Error::GRpcStatus(status) = error else { return Failure::Lost(format!("{endpoint}: {error}")) };
-        let why = format!("{endpoint}: {}", status.message());
+        let why = format!("{endpoint}: {}", self.told(status.message(), std::error::Error::source(&status)));
         // Numbers of gRPC's specification; the type that names them belongs to a crate that is not ours.
         const INVALID_ARGUMENT: i32 = 3;
         const NOT_FOUND: i32 = 5;
@@ -327,11 +348,31 @@ impl Members {
             RESOURCE_EXHAUSTED if status.message().contains("database space exceeded") => {
                 Failure::Refused(StoreError::DiskFull { folder: format!("{} (its alarm NOSPACE is raised)", self.place()) })
             }
-            RESOURCE_EXHAUSTED | INVALID_ARGUMENT | PERMISSION_DENIED | UNAUTHENTICATED | OUT_OF_RANGE | NOT_FOUND => {
-                Failure::Refused(self.unreachable(why))
+            UNAUTHENTICATED => Failure::TurnedAway(why),
+            // Its code differs from version to version.
+            _ if status.message().contains("revision in header is old") || status.message().contains("revision of auth store is old") => {
+                Failure::TurnedAway(why)
             }
+            RESOURCE_EXHAUSTED | INVALID_ARGUMENT | PERMISSION_DENIED | OUT_OF_RANGE | NOT_FOUND => Failure::Refused(self.unreachable(why)),
             _ => Failure::Lost(why),
         }
+    }
+
+    /// A message with what is behind it: "transport error" alone tells nobody that a certificate is not the right one.
+    fn told(&self, message: &str, cause: Option<&(dyn std::error::Error + 'static)>) -> String {
+        let mut why = message.to_owned();
+        let of_connection = cause.is_some();
+        for cause in std::iter::successors(cause, |cause| cause.source()).take(CAUSES_MAX).map(ToString::to_string) {
+            if !why.ends_with(&cause) {
+                why = format!("{why}: {cause}");
+            }
+        }
+        if let (Some(tls), true) = (&self.options.tls, of_connection) {
+            // A member that wants another certificate hangs up, and seldom says why.
+            let shown = if tls.client_pem.is_some() { "its certificate" } else { "no certificate" };
+            why = format!("{why} (over TLS; this program showed {shown})");
+        }
+        why
     }
 }
 

@@ -148,7 +148,7 @@ async fn as_root_a_commit_that_happened_unheard_is_told_as_done() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn as_root_a_full_cluster_says_so_and_keeps_what_it_acknowledged() {
     // Etcd begins with a file of some hundred kilobytes; a few mebibytes fill it.
-    let quota = EtcdSettings { arguments: vec!["--quota-backend-bytes=8388608".into()] };
+    let quota = EtcdSettings { arguments: vec!["--quota-backend-bytes=8388608".into()], ..EtcdSettings::default() };
     let cluster = EtcdCluster::start_with(quota).unwrap();
     let store = open(&options(&cluster)).await;
     let mut acknowledged = 0;

@@ -2,10 +2,12 @@
 #![cfg(feature = "etcd")]
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod closed;
 mod contract;
 mod doubt;
 mod muted;
 mod speed;
+mod upkeep;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

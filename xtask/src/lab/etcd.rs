@@ -5,10 +5,11 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+pub use crate::lab::certificates::Certificates;
 use crate::lab::place::{self, Place};
 use crate::lab::process::{self, Account, Guardian, Server, Signal, end_of};
 use crate::patience::look_until;
@@ -24,6 +25,8 @@ const NETWORKS: u8 = 250;
 const MEMBERS: u8 = 3;
 /// Where clients ask.
 const CLIENT_PORT: u16 = 2379;
+/// Where a member tells how it is, without a certificate or a password.
+const HEALTH_PORT: u16 = 2381;
 
 /// A place in the network: a namespace with one address, on one cable.
 #[derive(Debug, Clone)]
@@ -65,6 +68,27 @@ impl Host {
 pub struct EtcdSettings {
     /// Further arguments for each.
     pub arguments: Vec<String>,
+    /// Who may ask.
+    pub clients: Clients,
+}
+
+/// Who may ask the members.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Clients {
+    /// Whoever reaches them, without encryption.
+    #[default]
+    Anybody,
+    /// Whoever shows a certificate of the cluster's authority, over TLS. See [`EtcdCluster::certificates`].
+    WithCertificate,
+}
+
+impl Clients {
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::Anybody => "http",
+            Self::WithCertificate => "https",
+        }
+    }
 }
 
 /// The cluster. Everything ends when this is dropped, and, by way of the guardian, when this process is killed.
@@ -106,6 +130,12 @@ impl EtcdCluster {
         for _ in 0..MEMBERS {
             cluster.add_host()?;
         }
+        if cluster.settings.clients == Clients::WithCertificate {
+            let addresses: Vec<Ipv4Addr> = (0..usize::from(MEMBERS)).map(|member| cluster.address(member)).collect();
+            let certificates = cluster.certificates();
+            certificates.make(&addresses)?;
+            account.own(&certificates.member().1)?;
+        }
         for member in 0..usize::from(MEMBERS) {
             cluster.start_member(member)?;
         }
@@ -118,7 +148,14 @@ impl EtcdCluster {
     /// Where clients ask, as URLs.
     #[must_use]
     pub fn endpoints(&self) -> Vec<String> {
-        (0..usize::from(MEMBERS)).map(|member| format!("http://{}:{CLIENT_PORT}", self.address(member))).collect()
+        let scheme = self.settings.clients.scheme();
+        (0..usize::from(MEMBERS)).map(|member| format!("{scheme}://{}:{CLIENT_PORT}", self.address(member))).collect()
+    }
+
+    /// The certificates of a cluster that demands them.
+    #[must_use]
+    pub fn certificates(&self) -> Certificates {
+        Certificates::within(&self.place.folder)
     }
 
     /// A folder for the caller's own files; it is removed with the cluster.
@@ -156,11 +193,13 @@ impl EtcdCluster {
     /// The member that leads, as the members see it that answer.
     #[must_use]
     pub fn leader(&self) -> Option<usize> {
-        let who = |member: usize| {
-            let status = self.ask(member, "POST", "/v3/maintenance/status")?;
-            Some((text_after(&status, "\"member_id\":")?, text_after(&status, "\"leader\":")?))
+        let leads = |member: &usize| {
+            let told = self.ask(*member, "/metrics");
+            told.is_some_and(|told| {
+                ["etcd_server_is_leader 1", "etcd_server_has_leader 1"].iter().all(|word| told.lines().any(|line| line == *word))
+            })
         };
-        (0..self.members.len()).find(|member| who(*member).is_some_and(|(id, leader)| id == leader))
+        (0..self.members.len()).find(leads)
     }
 
     /// Sends a signal to a member: SIGKILL ends it at once, SIGSTOP freezes it.
@@ -186,7 +225,7 @@ impl EtcdCluster {
     /// Where it cannot be started.
     pub fn start_member(&self, member: usize) -> Result<()> {
         let peer = |member: usize| format!("http://{}:2380", self.address(member));
-        let client = format!("http://{}:{CLIENT_PORT}", self.address(member));
+        let client = format!("{}://{}:{CLIENT_PORT}", self.settings.clients.scheme(), self.address(member));
         let all: Vec<String> = (0..usize::from(MEMBERS)).map(|member| format!("n{member}={}", peer(member))).collect();
         let Account::Service { uid, gid } = self.place.account else { return Err(Trouble::new("network namespaces need root")) };
         let mut command = self.host(member).command(Path::new("/usr/bin/setpriv"));
@@ -195,6 +234,13 @@ impl EtcdCluster {
         command.arg("--data-dir").arg(self.place.folder.join("etcd").join(format!("n{member}")));
         command.args(["--listen-peer-urls", &peer(member), "--initial-advertise-peer-urls", &peer(member)]);
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+        command.args(["--listen-metrics-urls", &format!("http://{}:{HEALTH_PORT}", self.address(member))]);
+        if self.settings.clients == Clients::WithCertificate {
+            let certificates = self.certificates();
+            let (certificate, key) = certificates.member();
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(certificates.authority());
+            command.arg("--cert-file").arg(certificate).arg("--key-file").arg(key);
+        }
         command.args(["--initial-cluster", &all.join(",")]).args(&self.settings.arguments).current_dir("/");
         *self.member(member) = Some(Server::start(command, &self.place.pids(), &format!("etcd-{member}"), &self.log(member))?);
         Ok(())
@@ -205,7 +251,7 @@ impl EtcdCluster {
     /// # Errors
     /// Where it does not come up; the end of its log is part of the message.
     pub fn wait_healthy(&self, member: usize) -> Result<()> {
-        let healthy = || self.ask(member, "GET", "/health").filter(|answer| answer.contains("\"true\"")).map(|_| ());
+        let healthy = || self.ask(member, "/health").filter(|answer| answer.contains("\"true\"")).map(|_| ());
         look_until(HEALTHY_WITHIN, healthy).ok_or_else(|| {
             Trouble::new(format!("etcd member {member} is not healthy within {HEALTHY_WITHIN:?}:\n{}", end_of(&self.log(member))))
         })
@@ -227,14 +273,47 @@ impl EtcdCluster {
         self.members[member].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One small HTTP request; `None` where there is no whole answer.
-    fn ask(&self, member: usize, method: &str, path: &str) -> Option<String> {
-        let address = SocketAddr::from((self.address(member), CLIENT_PORT));
+    /// Demands names and passwords from now on: this user has rights to the keys that begin with `prefix`, and nobody else to anything but
+    /// the keeper `root`.
+    ///
+    /// # Errors
+    /// Where a member does not do as it is told, or speaks over TLS only.
+    pub fn demand_password(&self, user: &str, password: &str, prefix: &str) -> Result<()> {
+        // The next key after all that begin so.
+        let (last, before) = prefix.as_bytes().split_last().ok_or_else(|| Trouble::new("a prefix has letters"))?;
+        let end = [before, &[last.saturating_add(1)]].concat();
+        let (key, range_end) = (base64(prefix.as_bytes())?, base64(&end)?);
+        for (path, body) in [
+            ("role/add", r#"{"name":"root"}"#.to_owned()),
+            ("user/add", r#"{"name":"root","password":"root"}"#.to_owned()),
+            ("user/grant", r#"{"user":"root","role":"root"}"#.to_owned()),
+            ("role/add", format!(r#"{{"name":"{user}"}}"#)),
+            ("role/grant", format!(r#"{{"name":"{user}","perm":{{"permType":"READWRITE","key":"{key}","range_end":"{range_end}"}}}}"#)),
+            ("user/add", format!(r#"{{"name":"{user}","password":"{password}"}}"#)),
+            ("user/grant", format!(r#"{{"user":"{user}","role":"{user}"}}"#)),
+            ("enable", "{}".to_owned()),
+        ] {
+            let length = body.len();
+            let path = format!("/v3/auth/{path}");
+            let answer = self.exchange(0, CLIENT_PORT, &format!("POST {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}"));
+            if !answer.as_ref().is_some_and(|answer| answer.contains(" 200 ")) {
+                return Err(Trouble::new(format!("etcd does not do {path}: {}", answer.unwrap_or_default())));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a member tells of itself; `None` where there is no whole answer.
+    fn ask(&self, member: usize, path: &str) -> Option<String> {
+        self.exchange(member, HEALTH_PORT, &format!("GET {path} HTTP/1.0\r\n\r\n"))
+    }
+
+    /// One small HTTP request.
+    fn exchange(&self, member: usize, port: u16, request: &str) -> Option<String> {
+        let address = SocketAddr::from((self.address(member), port));
         let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN).ok()?;
         stream.set_read_timeout(Some(ANSWER_WITHIN)).ok()?;
-        let body = if method == "POST" { "{}" } else { "" };
-        let length = body.len();
-        write!(stream, "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n{body}").ok()?;
+        stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         Some(answer)
@@ -296,8 +375,13 @@ fn ip(words: &[&str]) -> Result<()> {
     Err(Trouble::new(format!("cannot {}: {}", doing(), String::from_utf8_lossy(&output.stderr).trim())))
 }
 
-/// The quoted text after a name, in JSON of which nothing else is needed.
-fn text_after(json: &str, name: &str) -> Option<String> {
-    let (_, rest) = json.split_once(name)?;
-    rest.trim_start().strip_prefix('"')?.split_once('"').map(|(text, _)| text.to_owned())
+/// etcd takes keys in this dress.
+fn base64(bytes: &[u8]) -> Result<String> {
+    let mut child =
+        Command::new("base64").arg("-w0").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().doing(|| "run base64".to_owned())?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(bytes).doing(|| "write to base64".to_owned())?;
+    }
+    let output = child.wait_with_output().doing(|| "wait for base64".to_owned())?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -23,6 +23,7 @@ const NEEDS: &[Need] = &[
     Need { program: "/usr/sbin/named", package: "bind9", why: "the second kind of DNS server that updates are tested against" },
     Need { program: "/usr/bin/setpriv", package: "util-linux", why: "no server runs as root" },
     Need { program: "/usr/bin/etcd", package: "etcd-server", why: "the members of a cluster that machines share" },
+    Need { program: "/usr/bin/openssl", package: "openssl", why: "certificates for servers that demand them" },
     Need { program: "/usr/sbin/ip", package: "iproute2", why: "networks of their own for those members" },
     Need { program: "/usr/bin/strace", package: "strace", why: "tests that count syncs" },
 ];

@@ -10,6 +10,7 @@
 //! Several labs may live at once, in one process or in many: addresses follow from the pid, ports are searched.
 //! Everything a lab started ends with it: on drop, on panic, and, by way of a guardian process, on Ctrl-C and SIGKILL.
 
+mod certificates;
 pub mod dns;
 mod dns_notify;
 pub mod dns_query;
