@@ -3,6 +3,7 @@
 
 pub mod chance;
 pub mod corpus;
+pub mod jobs;
 pub mod mutate;
 pub mod run;
 pub mod targets;

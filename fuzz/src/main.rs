@@ -2,22 +2,23 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use lifeboat_fuzz::corpus;
-use lifeboat_fuzz::run::{Campaign, Outcome, campaign, one};
+use lifeboat_fuzz::jobs::{in_jobs, on_a_stack};
+use lifeboat_fuzz::run::{Campaign, Outcome, one, under_way};
 use lifeboat_fuzz::targets::Target;
+use rustix::time::{ClockId, clock_gettime};
 
 /// Inputs where nothing else is asked.
 const EXECUTIONS: u64 = 1_000_000;
-
-/// The stack of a thread of the engine: what overflows there must overflow here.
-const STACK_BYTES: usize = 2 * 1024 * 1024;
 
 struct Arguments {
     targets: Vec<Target>,
     executions: u64,
     seed: u64,
+    jobs: u64,
     keep: bool,
     input: Option<PathBuf>,
 }
@@ -26,14 +27,16 @@ fn main() -> ExitCode {
     match arguments(std::env::args().skip(1)) {
         Ok(arguments) => go(&arguments),
         Err(why) => {
-            tell(&format!("{why}\nusage: fuzz [yaml|journal|expression] [--executions N] [--seed S] [--keep] [--input FILE]"));
+            tell(&format!("{why}\nusage: fuzz [yaml|journal|expression] [--executions N] [--seed S] [--jobs N] [--keep] [--input FILE]"));
             ExitCode::from(2)
         }
     }
 }
 
 fn arguments(words: impl Iterator<Item = String>) -> Result<Arguments, String> {
-    let mut found = Arguments { targets: Vec::new(), executions: EXECUTIONS, seed: 1, keep: false, input: None };
+    // As many jobs as processors.
+    let jobs = std::thread::available_parallelism().map_or(1, |processors| u64::try_from(processors.get()).unwrap_or(1));
+    let mut found = Arguments { targets: Vec::new(), executions: EXECUTIONS, seed: 1, jobs, keep: false, input: None };
     let mut words = words;
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("`{word}` needs a value"));
@@ -41,6 +44,7 @@ fn arguments(words: impl Iterator<Item = String>) -> Result<Arguments, String> {
         match word.as_str() {
             "--executions" => found.executions = number(value()?)?,
             "--seed" => found.seed = number(value()?)?,
+            "--jobs" => found.jobs = number(value()?)?.max(1),
             "--keep" => found.keep = true,
             "--input" => found.input = Some(value()?.into()),
             name => {
@@ -70,15 +74,15 @@ fn go(arguments: &Arguments) -> ExitCode {
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn on_a_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
-    thread::scope(|scope| thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work).ok()?.join().ok())
-}
-
 fn replay(target: Target, path: &PathBuf) -> bool {
-    let Ok(input) = std::fs::read(path) else {
+    let Ok(mut input) = std::fs::read(path) else {
         tell(&format!("{} cannot be read", path.display()));
         return false;
     };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if let Some(cut) = under_way(&input).filter(|_| name.starts_with("under-way")) {
+        input = cut.to_vec();
+    }
     match on_a_stack(|| one(target, &input)) {
         Some(Ok((_, took))) => {
             tell(&format!("{}: {} is answered in {took:?}", target.name(), path.display()));
@@ -94,34 +98,37 @@ fn replay(target: Target, path: &PathBuf) -> bool {
 
 fn fuzz(target: Target, arguments: &Arguments) -> bool {
     let findings = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/fuzz").join(target.name());
-    let asked = Campaign { target, executions: arguments.executions, seed: arguments.seed, findings: findings.clone() };
+    let asked = Campaign { target, executions: arguments.executions, seed: arguments.seed, job: 0, findings: findings.clone() };
+    let began = now();
     let line = |outcome: &Outcome| {
+        let took = now().saturating_sub(began);
+        let each_second = u128::from(outcome.executions) * 1000 / took.as_millis().max(1);
         format!(
-            "{}: {} executions, {} behaviours, slowest {:.1?}, seed {}",
+            "{}: {} executions ({} distinct, {} to the last stage), {} behaviours, slowest {:.1?}, {each_second} a second, seed {} jobs {}",
             target.name(),
             outcome.executions,
-            outcome.behaviours,
+            outcome.distinct,
+            outcome.whole,
+            outcome.behaviours.len(),
             outcome.slowest,
-            arguments.seed
+            arguments.seed,
+            arguments.jobs
         )
     };
-    let told = arguments.executions / 10;
-    let mut next = told.max(1);
-    let outcome = on_a_stack(|| {
-        campaign(&asked, &mut |outcome| {
-            if outcome.executions >= next {
-                next += told.max(1);
-                tell(&line(outcome));
-            }
-        })
+    let told = (arguments.executions / 10).max(1);
+    let next = AtomicU64::new(told);
+    let outcome = in_jobs(&asked, arguments.jobs, &|outcome| {
+        if outcome.executions >= next.load(Ordering::Relaxed) {
+            next.store((outcome.executions / told + 1) * told, Ordering::Relaxed);
+            tell(&line(outcome));
+        }
     });
     let outcome = match outcome {
-        Some(Ok(outcome)) => outcome,
-        Some(Err(error)) => {
+        Ok(outcome) => outcome,
+        Err(error) => {
             tell(&format!("{}: {error}", target.name()));
             return false;
         }
-        None => return false,
     };
     tell(&line(&outcome));
     if arguments.keep {
@@ -132,7 +139,7 @@ fn fuzz(target: Target, arguments: &Arguments) -> bool {
         None => true,
         Some(finding) => {
             tell(&format!(
-                "{}: FOUND: {}\n{:?}\nkept in {}",
+                "{0}: FOUND: {1}\n{2:?}\nkept in {3}; `cargo xtask fuzz {0} --input FILE` runs it again",
                 target.name(),
                 finding.why,
                 String::from_utf8_lossy(&finding.input),
@@ -141,6 +148,12 @@ fn fuzz(target: Target, arguments: &Arguments) -> bool {
             false
         }
     }
+}
+
+/// Real time, for figures only.
+fn now() -> Duration {
+    let time = clock_gettime(ClockId::Monotonic);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Keeps what behaves in a new way, spread over the whole campaign, up to the limit of the folder.

@@ -11,7 +11,9 @@ pub const BYTES_MAX: usize = 4096;
 #[must_use]
 pub fn text(chance: &mut Chance, base: &str, other: &str, words: &[&str]) -> String {
     let mut text = base.to_owned();
-    for _ in 0..=chance.below(5) {
+    // Mostly one change or two: with many, little of what was good is left.
+    let most = 1 + chance.below(5);
+    for _ in 0..=chance.below(most) {
         match chance.below(12) {
             0..=2 => insert(chance, &mut text, words),
             3 => remove(chance, &mut text),

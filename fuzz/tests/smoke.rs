@@ -3,13 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use lifeboat_fuzz::corpus;
-use lifeboat_fuzz::run::{Campaign, campaign};
+use lifeboat_fuzz::jobs::in_jobs;
+use lifeboat_fuzz::run::{Campaign, Shared, campaign};
 use lifeboat_fuzz::targets::Target;
 
 fn bears(target: Target) {
     let findings = tempfile::tempdir().unwrap();
-    let asked = Campaign { target, executions: 1500, seed: 42, findings: findings.path().to_owned() };
-    let outcome = campaign(&asked, &mut |_| {}).unwrap();
+    let asked = Campaign { target, executions: 1500, seed: 42, job: 0, findings: findings.path().to_owned() };
+    let outcome = campaign(&asked, &Shared::default(), &mut |_| {}).unwrap();
     if let Some(finding) = outcome.finding {
         // The limit of time is that of an optimised build; a panic is one in any.
         assert!(
@@ -20,7 +21,12 @@ fn bears(target: Target) {
             String::from_utf8_lossy(&finding.input)
         );
     }
-    assert!(outcome.behaviours > 50, "{}: {} behaviours: the inputs are all alike", target.name(), outcome.behaviours);
+    let behaviours = outcome.behaviours.len();
+    assert!(behaviours > 50, "{}: {behaviours} behaviours: the inputs are all alike", target.name());
+    assert_eq!(outcome.executions, 1500);
+    assert!(outcome.distinct > 1000, "{}: only {} of 1500 inputs are distinct", target.name(), outcome.distinct);
+    // A campaign whose inputs are all refused at the door proves little.
+    assert!(outcome.whole > 30, "{}: only {} of 1500 inputs came to the last stage", target.name(), outcome.whole);
 }
 
 #[test]
@@ -41,9 +47,19 @@ fn expressions_bear_what_comes() {
 #[test]
 fn the_same_seed_does_the_same() {
     let findings = tempfile::tempdir().unwrap();
-    let asked = Campaign { target: Target::Journal, executions: 600, seed: 7, findings: findings.path().to_owned() };
-    let (a, b) = (campaign(&asked, &mut |_| {}).unwrap(), campaign(&asked, &mut |_| {}).unwrap());
-    assert_eq!((a.executions, a.behaviours, a.found), (b.executions, b.behaviours, b.found));
+    let asked = Campaign { target: Target::Journal, executions: 600, seed: 7, job: 0, findings: findings.path().to_owned() };
+    let alone = || campaign(&asked, &Shared::default(), &mut |_| {}).unwrap();
+    let in_two = || in_jobs(&asked, 2, &|_| {}).unwrap();
+    for (a, b) in [(alone(), alone()), (in_two(), in_two())] {
+        assert_eq!(
+            (a.executions, a.distinct, a.whole, &a.behaviours, &a.found),
+            (b.executions, b.distinct, b.whole, &b.behaviours, &b.found)
+        );
+        assert_eq!(a.executions, 600);
+    }
+    let other = campaign(&Campaign { seed: 8, ..asked.clone() }, &Shared::default(), &mut |_| {}).unwrap();
+    assert_ne!(alone().found, other.found, "another seed does something else");
+    assert_ne!(in_two().found, alone().found, "the jobs of one campaign do different things");
 }
 
 #[test]

@@ -15,7 +15,8 @@ const LONGEST_MS: u128 = 366 * 86_400_000;
 fn oracle(text: &str) -> Option<u128> {
     let mut pieces: Vec<String> = Vec::new();
     for letter in text.chars() {
-        let joins = pieces.last().and_then(|piece| piece.chars().next()).is_some_and(|first| first.is_ascii_digit() == letter.is_ascii_digit());
+        let joins =
+            pieces.last().and_then(|piece| piece.chars().next()).is_some_and(|first| first.is_ascii_digit() == letter.is_ascii_digit());
         match pieces.last_mut().filter(|_| joins) {
             Some(piece) => piece.push(letter),
             None => pieces.push(letter.to_string()),

@@ -1,8 +1,6 @@
 //! Values of expressions against an evaluator of our own: random trees of numbers, truths and texts are worth what their tree says, however
 //! they are written down.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
 use std::collections::BTreeMap;
 
 use lifeboat_runbooks::expr::{Scope, fill, is_true};
@@ -62,7 +60,13 @@ impl Number {
             Self::Quotient(a, by) => a.worth()?.checked_div(*by),
             Self::Rest(a, by) => a.worth()?.checked_rem(*by),
             // Only the branch that is taken has to have a value.
-            Self::Choice(which, a, b) => if which.worth()? { a.worth() } else { b.worth() },
+            Self::Choice(which, a, b) => {
+                if which.worth()? {
+                    a.worth()
+                } else {
+                    b.worth()
+                }
+            }
             Self::Size(text) => i64::try_from(text.0.chars().count()).ok(),
             Self::ListSize(items) => i64::try_from(items.len()).ok(),
         }
@@ -176,7 +180,11 @@ fn number() -> impl Strategy<Value = Number> {
             inner.clone().prop_map(|a| Number::Negative(Box::new(a))),
             (inner.clone(), by.clone()).prop_map(|(a, by)| Number::Quotient(Box::new(a), by)),
             (inner.clone(), by).prop_map(|(a, by)| Number::Rest(Box::new(a), by)),
-            (simple_truth(), inner.clone(), inner.clone()).prop_map(|(which, a, b)| Number::Choice(Box::new(which), Box::new(a), Box::new(b))),
+            (simple_truth(), inner.clone(), inner.clone()).prop_map(|(which, a, b)| Number::Choice(
+                Box::new(which),
+                Box::new(a),
+                Box::new(b)
+            )),
         ]
     })
 }

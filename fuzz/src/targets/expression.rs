@@ -4,11 +4,12 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lifeboat_runbooks::expr::{Scope, StepFacts, fill, is_true};
-use lifeboat_runbooks::{Source, StepId, check, parse};
+use lifeboat_runbooks::{Diagnostic, Source, StepId, check, parse};
 use serde_json::{Value, json};
 
-use super::behaviour;
 use super::catalog::{Inventory, Types};
+use super::{Ran, Whole, is_one_in, ran};
+use crate::corpus;
 
 /// Words of the expression language.
 pub(super) const WORDS: [&str; 88] = [
@@ -167,25 +168,22 @@ thread_local! {
 
 const AROUND: &str = "lifeboat: v1\nname: t\nmodes: [failover, drill]\ninputs: { to: { default: us-west-2 }, n: { type: integer, default: 3 }, r: { type: number, default: 0.5 }, flag: { type: boolean, default: true }, wait: { type: duration, default: 1m30s } }\nsteps:\n  - { id: loss, type: measure-rpo, with: { db: orders-db, from: us-east-1, to: us-west-2 } }\n  - { id: maybe, type: measure-rpo, if: inputs.flag, with: { db: orders-db, from: us-east-1, to: us-west-2 } }\n  - { id: a, type: wait, needs: [loss, maybe], with: { period: 1s }, if: ";
 
-pub(super) fn run(input: &[u8]) -> u64 {
+pub(super) fn run(input: &[u8]) -> Ran {
     let text = String::from_utf8_lossy(input);
     WORLD.with(|world| {
         let world = world.get_or_init(World::new);
         let scope = Scope::new("failover", &world.inputs, &world.steps);
-        let truth = is_true(&text, &scope);
-        let filled = fill(&Value::String(format!("a ${{{{ {text} }}}}")), &scope);
-        let alone = fill(&Value::String(format!("${{{{{text}}}}}")), &scope);
-        let quoted = Value::String(text.clone().into_owned()).to_string();
-        let source = Source { name: "fuzz".into(), text: format!("{AROUND}{quoted} }}\n").into() };
-        let (runbook, mut problems) = parse(&source);
-        if let Some(runbook) = &runbook {
-            problems.extend(check(runbook, &world.types, Some(&world.inventory)));
-        }
-        for problem in &problems {
-            assert!(source.text.get(problem.span.start..problem.span.end).is_some(), "{problem:?} lies outside");
-        }
+        // As a condition, alone between its marks, and joined with text. Each is parsed and answered in the same way, so one of them is enough.
+        let place = corpus::sum(input) % 3;
+        let answer = match place {
+            0 => is_true(&text, &scope).map(Value::Bool),
+            1 => fill(&Value::String(format!("${{{{{text}}}}}")), &scope),
+            _ => fill(&Value::String(format!("a ${{{{ {text} }}}}")), &scope),
+        };
+        // The checker reads the same expression in a file around it. Of those without a value, which are many, it is shown some.
+        let problems = if answer.is_ok() || is_one_in(6, input) { checked(&text, world) } else { Vec::new() };
         let codes: BTreeSet<&str> = problems.iter().map(|problem| problem.code).collect();
-        let kind = |answer: &Result<Value, _>| match answer {
+        let kind = match &answer {
             Err(_) => 0,
             Ok(Value::Null) => 1,
             Ok(Value::Bool(_)) => 2,
@@ -195,10 +193,24 @@ pub(super) fn run(input: &[u8]) -> u64 {
             Ok(Value::Object(_)) => 6,
         };
         // The first words of a refusal tell refusals apart; what stands in quotes after them does not.
-        let why = truth
+        let why = answer
             .as_ref()
             .err()
             .map(|error| error.why.chars().take_while(|c| !matches!(c, '`' | '\'' | '"') && !c.is_ascii_digit()).collect::<String>());
-        behaviour((truth.ok(), kind(&filled), kind(&alone), codes, why))
+        ran((place, kind, answer.as_ref().ok().and_then(Value::as_bool), codes, why), Whole(answer.is_ok()))
     })
+}
+
+/// What the checker has to say of it, in a file around it.
+fn checked(text: &str, world: &World) -> Vec<Diagnostic> {
+    let quoted = Value::String(text.to_owned()).to_string();
+    let source = Source { name: "fuzz".into(), text: format!("{AROUND}{quoted} }}\n").into() };
+    let (runbook, mut problems) = parse(&source);
+    if let Some(runbook) = &runbook {
+        problems.extend(check(runbook, &world.types, Some(&world.inventory)));
+    }
+    for problem in &problems {
+        assert!(source.text.get(problem.span.start..problem.span.end).is_some(), "{problem:?} lies outside");
+    }
+    problems
 }

@@ -13,7 +13,7 @@ use lifeboat_runbooks::{PlanRequest, Source, parse, plan};
 use serde_json::Value;
 
 use super::catalog::{Inventory, Types};
-use super::{behaviour, size};
+use super::{Ran, Whole, ran, size};
 use crate::chance::Chance;
 use crate::mutate;
 
@@ -117,7 +117,7 @@ fn planned() -> Arc<Plan> {
 /// More lines than this are not looked at: a journal is read entry by entry, and nothing new is in more of them.
 const LINES_MAX: usize = 64;
 
-pub(super) fn run(input: &[u8]) -> u64 {
+pub(super) fn run(input: &[u8]) -> Ran {
     let plan = planned();
     let Ok(id) = RunId::new(RUN) else { unreachable!("it is a run id") };
     let mut run = Run::new(id, plan);
@@ -149,16 +149,10 @@ pub(super) fn run(input: &[u8]) -> u64 {
     let doubts: Vec<bool> = run.steps.values().map(|step| step.doubtful).collect();
     let refused = seen.iter().filter(|one| **one == 2).count();
     let unreadable: BTreeSet<u8> = seen.iter().copied().filter(|one| *one < 2).collect();
-    behaviour((
-        states,
-        doubts,
-        run.phase.word(),
-        run.no_return.is_some(),
-        run.cancelled_by.is_some(),
-        size(refused),
-        unreadable,
-        run.claims.min(2),
-    ))
+    // The first entry is always the same; another one was applied after it.
+    let whole = Whole(run.entries > 1);
+    let crossed = (run.no_return.is_some(), run.cancelled_by.is_some());
+    ran((states, doubts, run.phase.word(), crossed, size(refused), unreadable, run.claims.min(2)), whole)
 }
 
 fn event(chance: &mut Chance) -> String {

@@ -41,7 +41,7 @@ impl Target {
 
     /// Runs an input. Panics where something does not hold that must.
     #[must_use]
-    pub fn run(self, input: &[u8]) -> u64 {
+    pub fn run(self, input: &[u8]) -> Ran {
         match self {
             Self::Yaml => yaml::run(input),
             Self::Journal => journal::run(input),
@@ -85,6 +85,37 @@ impl Target {
             Self::Expression => expression::SEEDS.iter().map(|text| text.as_bytes().to_vec()).collect(),
         }
     }
+}
+
+/// What became of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// A number for what was seen.
+    pub behaviour: u64,
+    /// How far it came.
+    pub reach: Reach,
+}
+
+/// How far an input came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Something was wrong with it before the end.
+    Refused,
+    /// To the last stage: a plan was made, an entry was applied, an expression had a value.
+    Whole,
+}
+
+fn ran(seen: impl Hash, whole: Whole) -> Ran {
+    Ran { behaviour: behaviour(seen), reach: if whole.0 { Reach::Whole } else { Reach::Refused } }
+}
+
+/// Whether the last stage was reached.
+#[derive(Clone, Copy)]
+struct Whole(bool);
+
+/// Some of the inputs, always the same ones: for parts of a target that repeat what another part has just done.
+fn is_one_in(n: u64, input: &[u8]) -> bool {
+    crate::corpus::sum(input).is_multiple_of(n)
 }
 
 /// A number for what was seen. The standard hasher's keys are fixed, so it is the same in each process.

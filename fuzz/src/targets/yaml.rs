@@ -7,7 +7,7 @@ use lifeboat_runbooks::render::{self, Colour};
 use lifeboat_runbooks::{Diagnostic, PlanRequest, Severity, Source, check, parse, plan, testing};
 
 use super::catalog::{Inventory, Types};
-use super::{behaviour, size};
+use super::{Ran, Whole, is_one_in, ran, size};
 
 /// Words of the language and traps of YAML.
 pub(super) const WORDS: [&str; 96] = [
@@ -114,7 +114,7 @@ thread_local! {
     static CATALOG: OnceCell<(Types, Inventory)> = const { OnceCell::new() };
 }
 
-pub(super) fn run(input: &[u8]) -> u64 {
+pub(super) fn run(input: &[u8]) -> Ran {
     let text = String::from_utf8_lossy(input);
     let source = Source { name: "fuzz.yaml".into(), text: text.as_ref().into() };
     CATALOG.with(|catalog| {
@@ -123,13 +123,15 @@ pub(super) fn run(input: &[u8]) -> u64 {
     })
 }
 
-fn runbook(source: &Source, types: &Types, inventory: &Inventory) -> u64 {
+fn runbook(source: &Source, types: &Types, inventory: &Inventory) -> Ran {
     let (runbook, mut problems) = parse(source);
     assert!(runbook.is_some() || problems.iter().any(is_error), "neither a runbook nor a reason");
     let mut planned = [0; 2];
     if let Some(runbook) = &runbook {
         problems.extend(check(runbook, types, Some(inventory)));
-        for (mode, steps) in ["failover", "drill"].iter().zip(&mut planned) {
+        // Planning begins with the same checks, and ends there where something is wrong: that it does is seen with some of them.
+        let goes_on = !problems.iter().any(is_error) || is_one_in(8, source.text.as_bytes());
+        for (mode, steps) in ["failover", "drill"].iter().zip(&mut planned).filter(|_| goes_on) {
             let request = PlanRequest { mode: Some((*mode).to_owned()), ..PlanRequest::default() };
             match plan(runbook, &request, types, inventory) {
                 Ok(made) => *steps = size(made.steps.len()),
@@ -141,14 +143,12 @@ fn runbook(source: &Source, types: &Types, inventory: &Inventory) -> u64 {
         }
     }
     inside(source, &problems);
-    behaviour((
-        codes(&problems),
-        planned,
-        runbook.map(|runbook| (size(runbook.steps.len()), size(runbook.inputs.len()), format!("{:?}", runbook.on_failure))),
-    ))
+    let whole = Whole(planned.iter().any(|steps| *steps > 0));
+    let shape = runbook.map(|runbook| (size(runbook.steps.len()), size(runbook.inputs.len()), format!("{:?}", runbook.on_failure)));
+    ran((codes(&problems), planned, shape), whole)
 }
 
-fn tests(source: &Source, types: &Types) -> u64 {
+fn tests(source: &Source, types: &Types) -> Ran {
     let (file, mut problems) = testing::parse(source);
     assert!(file.is_some() || problems.iter().any(is_error), "neither a test file nor a reason");
     if let Some(file) = &file {
@@ -159,7 +159,9 @@ fn tests(source: &Source, types: &Types) -> u64 {
         }
     }
     inside(source, &problems);
-    behaviour((1, codes(&problems), file.map(|file| (size(file.cases.len()), file.cases.iter().map(|case| size(case.expect.len())).max()))))
+    let whole = Whole(!problems.iter().any(is_error));
+    let shape = file.map(|file| (size(file.cases.len()), file.cases.iter().map(|case| size(case.expect.len())).max()));
+    ran((1, codes(&problems), shape), whole)
 }
 
 fn is_error(problem: &Diagnostic) -> bool {

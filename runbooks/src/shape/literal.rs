@@ -256,16 +256,13 @@ impl<'n, 's> Checker<'n, 's> {
                 format!("{} has {letters} characters; {}", place.name, bounds(rules.length))
             };
             self.report(codes::OUT_OF_RANGE, node.span, message, None);
-        } else if let Some(pattern) = &rules.pattern {
-            if !matches(pattern, text) {
-                let message = if text.is_empty() {
-                    format!("{} is empty", place.name)
-                } else {
-                    shortened(&format!("{} cannot be {text:?}", place.name))
-                };
-                let help = rules.form.as_ref().map_or_else(|| format!("it must match `{pattern}`"), |form| format!("use {form}"));
-                self.report(codes::BAD_FORM, node.span, message, Some(help));
-            }
+        } else if let Some(pattern) = &rules.pattern
+            && !matches(pattern, text)
+        {
+            let message =
+                if text.is_empty() { format!("{} is empty", place.name) } else { shortened(&format!("{} cannot be {text:?}", place.name)) };
+            let help = rules.form.as_ref().map_or_else(|| format!("it must match `{pattern}`"), |form| format!("use {form}"));
+            self.report(codes::BAD_FORM, node.span, message, Some(help));
         }
     }
 
