@@ -1,6 +1,8 @@
-//! `cargo xtask torture RIG [--option value ...]`: long proofs that are too slow or need too many rights for every change. The rigs live beside what they prove.
+//! `cargo xtask torture [RIG [--option value ...]]`: long proofs that are too slow or need too many rights for every change; without a rig,
+//! all of them, one after the other. The rigs live beside what they prove.
 
 mod mutants;
+mod whole;
 
 use std::process::Command;
 
@@ -54,8 +56,43 @@ const RIGS: &[Rig] = &[
         options: &[Opt::number("--rounds", "POWER_CUT_ROUNDS"), Opt::number("--seed", "POWER_CUT_SEED"), Opt::name("--fs", "POWER_CUT_FS")],
     },
     Rig {
+        name: "cuts",
+        help: "of the power-cut rig, the images that are made from a record of every write: as many as asked for (--rounds N, --seed N)",
+        cargo: &[
+            "test",
+            "-p",
+            "lifeboat-store",
+            "--test",
+            "power_cut",
+            "--",
+            "--nocapture",
+            "--test-threads=1",
+            "nothing_acknowledged_is_lost",
+            "after_a_failed_sync",
+            "a_disk_that_fills_up",
+        ],
+        options: &[Opt::number("--rounds", "POWER_CUT_ROUNDS"), Opt::number("--seed", "POWER_CUT_SEED")],
+    },
+    Rig {
+        name: "live-cuts",
+        help: "of the power-cut rig, the copied images of a live process; root (--rounds N, --seed N, --fs NAME: ext4, xfs or btrfs)",
+        cargo: &[
+            "test",
+            "-p",
+            "lifeboat-store",
+            "--test",
+            "power_cut",
+            "live::a_copy",
+            "--",
+            "--include-ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ],
+        options: &[Opt::number("--rounds", "POWER_CUT_ROUNDS"), Opt::number("--seed", "POWER_CUT_SEED"), Opt::name("--fs", "POWER_CUT_FS")],
+    },
+    Rig {
         name: "disk-full",
-        help: "the engine on a disk that fills up at each byte where a write begins, goes on or ends (--rounds N: only so many)",
+        help: "the engine on a disk that fills up at each byte of a run, or as root at each page and file (--rounds N places, 1000000: all)",
         cargo: &["test", "-p", "lifeboat", "--test", "disk_trouble", "fills_up", "--", "--nocapture"],
         options: &[Opt::number("--rounds", "DISK_ROUNDS")],
     },
@@ -70,6 +107,12 @@ const RIGS: &[Rig] = &[
         help: "SIGKILL of the engine at random moments of a failover on the real lab (--rounds N, --seed N)",
         cargo: &["test", "-p", "lifeboat", "--test", "killed_anywhere", "--", "--include-ignored", "--nocapture"],
         options: &[Opt::number("--rounds", "KILL_ROUNDS"), Opt::number("--seed", "KILL_SEED")],
+    },
+    Rig {
+        name: "kill-loop",
+        help: "SIGKILL of the engine at random moments of a run of programs, which are many in a minute (--rounds N, --seed N)",
+        cargo: &["test", "-p", "lifeboat", "--test", "kill_loop", "--", "--nocapture"],
+        options: &[Opt::number("--rounds", "KILL_LOOP_ROUNDS"), Opt::number("--seed", "KILL_LOOP_SEED")],
     },
     Rig {
         name: "sim",
@@ -96,9 +139,9 @@ const RIGS: &[Rig] = &[
     },
 ];
 
-/// Runs the rig that the first word names.
+/// Runs the rig that the first word names, or all of them.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
-    let Some((name, options)) = words.split_first() else { return Err(Trouble::new(format!("which rig?\n{}", list()))) };
+    let Some((name, options)) = words.split_first() else { return whole::run() };
     if *name == "mutants" {
         return mutants::run(options);
     }
@@ -177,9 +220,12 @@ mod tests {
     /// The file of each rig that reads its options: a rig that reads another name silently does less than was asked for.
     const READ_IN: &[(&str, &str)] = &[
         ("power-cut", "store/tests/power_cut/main.rs"),
+        ("cuts", "store/tests/power_cut/main.rs"),
+        ("live-cuts", "store/tests/power_cut/main.rs"),
         ("disk-full", "tests/disk_trouble.rs"),
         ("sync-fails", "tests/disk_trouble.rs"),
         ("kill", "tests/killed_anywhere.rs"),
+        ("kill-loop", "tests/kill_loop.rs"),
         ("takeover", "tests/takeover.rs"),
         ("sim", "engine/tests/promises/campaign/report.rs"),
     ];
