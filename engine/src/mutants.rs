@@ -96,6 +96,10 @@ pub enum Mutant {
     CutOffUnseen,
     /// A secret shows itself where it is printed for debugging.
     SecretShown,
+    /// A list that turns out longer than planned is begun.
+    BoundIgnored,
+    /// As many items as there are go at once.
+    AtOnceIgnored,
 }
 
 #[cfg(feature = "mutants")]

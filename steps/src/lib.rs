@@ -5,6 +5,7 @@ pub mod command;
 pub mod fence_db;
 pub mod heartbeat;
 pub mod measure_rpo;
+mod mutants;
 pub mod promote_db;
 pub mod resources;
 pub mod update_dns;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::mutants::{self, Mutant};
 use lifeboat_runbooks::names::StepId;
 use lifeboat_runbooks::plan::{Plan, ScopeKind};
 
@@ -59,7 +60,7 @@ impl Limits {
         let mut numbers: BTreeMap<usize, u32> = BTreeMap::new();
         for (index, scope) in plan.scopes.iter().enumerate() {
             let ScopeKind::Item(item) = &scope.kind else { continue };
-            let Some(at_once) = item.at_once else { continue };
+            let Some(at_once) = item.at_once.filter(|_| !mutants::is(Mutant::AtOnceIgnored)) else { continue };
             let list = *lists.entry(&item.of).or_insert_with(|| {
                 most.push(at_once.max(1));
                 most.len() - 1

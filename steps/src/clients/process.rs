@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
+use crate::mutants::{self, Mutant};
+
 /// Most bytes of stdout, and of stderr, that are kept: the last ones, because programs say what went wrong at the end.
 pub const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 
@@ -290,9 +292,47 @@ fn without_cut_secret<'a>(kept: &'a [u8], secrets: &[&str]) -> &'a [u8] {
     &kept[longest..]
 }
 
-/// The text with every secret, and every line of a secret that is long enough to tell, replaced.
+/// Secrets shorter than this are taken out only as they are: what they look like in another dress may be anything.
+const DRESSED_BYTES_MIN: usize = 8;
+
+/// What a secret looks like where a program has dressed it up: hexadecimal, percent-encoded, inside JSON text, and base64, wherever in a longer
+/// text it began.
+fn dressed(secret: &str) -> Vec<String> {
+    let bytes = secret.as_bytes();
+    if bytes.len() < DRESSED_BYTES_MIN {
+        return Vec::new();
+    }
+    let percent = |keep: &dyn Fn(u8) -> bool, hex: &dyn Fn(u8) -> String| -> String {
+        bytes.iter().map(|byte| if keep(*byte) { char::from(*byte).to_string() } else { format!("%{}", hex(*byte)) }).collect()
+    };
+    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let mut found = vec![
+        data_encoding::HEXLOWER.encode(bytes),
+        data_encoding::HEXUPPER.encode(bytes),
+        percent(&unreserved, &|byte| format!("{byte:02X}")),
+        percent(&unreserved, &|byte| format!("{byte:02x}")),
+        serde_json::Value::from(secret).to_string().trim_matches('"').to_owned(),
+    ];
+    for before in 0..3_usize {
+        let all = [&[0; 2][..before.min(2)], bytes].concat();
+        // Letters at both ends that hold bits of neighbours too are not those of the secret alone.
+        let (from, to) = ((before * 8).div_ceil(6), all.len() * 8 / 6);
+        for encoding in [&data_encoding::BASE64_NOPAD, &data_encoding::BASE64URL_NOPAD] {
+            found.extend(encoding.encode(&all).get(from..to).map(str::to_owned));
+        }
+    }
+    found.retain(|dress| dress != secret);
+    found
+}
+
+/// The text with every secret, and every line of a secret that is long enough to tell, replaced, also where it was dressed up.
 fn without_secrets(text: &str, secrets: &[&str]) -> String {
-    let mut parts: Vec<&str> = secrets.iter().flat_map(|secret| secret.lines().filter(|line| line.len() >= 8).chain([*secret])).collect();
+    if mutants::is(Mutant::OutputNotMasked) {
+        return text.to_owned();
+    }
+    let dressed: Vec<String> = secrets.iter().flat_map(|secret| dressed(secret)).collect();
+    let plain = secrets.iter().flat_map(|secret| secret.lines().filter(|line| line.len() >= 8).chain([*secret]));
+    let mut parts: Vec<&str> = plain.chain(dressed.iter().map(String::as_str)).collect();
     // Longest first: one secret may be part of another.
     parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
     parts.into_iter().filter(|part| !part.is_empty()).fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
@@ -353,5 +393,42 @@ async fn sweep(cx: &ReadContext, mark: &str) {
             }
         }
         cx.sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "Corr\u{e9}ct \"horse\"/battery+staple?";
+
+    #[test]
+    fn a_secret_is_taken_out_in_whatever_dress_and_wherever_in_it() {
+        let bytes = SECRET.as_bytes();
+        let mut said = vec![SECRET.to_owned(), data_encoding::HEXLOWER.encode(bytes), data_encoding::HEXUPPER.encode(bytes)];
+        said.push(serde_json::json!({ "token": SECRET }).to_string());
+        said.push("token=Corr%C3%A9ct%20%22horse%22%2Fbattery%2Bstaple%3F&x=1".to_owned());
+        said.push("token=Corr%c3%a9ct%20%22horse%22%2fbattery%2bstaple%3f&x=1".to_owned());
+        for before in ["", "u", "us", "use", "ada:", "user:x:"] {
+            for after in ["", "@", "\n", " and more"] {
+                let text = format!("{before}{SECRET}{after}");
+                said.push(data_encoding::BASE64.encode(text.as_bytes()));
+                said.push(data_encoding::BASE64URL.encode(text.as_bytes()));
+                said.push(data_encoding::BASE64_NOPAD.encode(text.as_bytes()));
+            }
+        }
+        for text in said {
+            let left = without_secrets(&format!("it says {text} here"), &[SECRET]);
+            assert!(left.contains("***") && left.starts_with("it says ") && left.ends_with(" here"), "{left}");
+            // The middle of what was said is the middle of the secret; the ends may belong to neighbours too.
+            let middle: String = text.chars().skip(text.chars().count() / 2 - 5).take(10).collect();
+            assert!(!left.contains(&middle), "{text}: {left}");
+        }
+    }
+
+    #[test]
+    fn short_secrets_and_other_words_stay_readable() {
+        assert_eq!(without_secrets("ab abab 6162", &["ab"]), "*** ****** 6162");
+        assert_eq!(without_secrets("nothing here", &["correct-horse"]), "nothing here");
     }
 }

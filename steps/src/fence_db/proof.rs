@@ -10,6 +10,7 @@ use crate::clients::postgres::files::{self, Processes};
 use crate::clients::postgres::look::look_through;
 use crate::clients::postgres::session::tcp;
 use crate::clients::postgres::{Seen, Session, SessionError, look};
+use crate::mutants::{self, Mutant};
 use crate::resources::database::{Database, Local, Node};
 
 /// Vantages that must agree before a node counts as fenced.
@@ -96,6 +97,7 @@ pub(crate) async fn prove(cx: &ReadContext, database: &Database, name: &str, acc
         (Outside::Refused | Outside::Silent(_), _, Some(Checked::Off)) => proven("powered-off", vantages),
         (_, _, Some(Checked::Not)) => unproven("is not off, says the check program", vantages),
         (Outside::Refused, None, None) if accepted == Accepted::ByCommand && streams == Streams::No => proven("powered-off", vantages),
+        (Outside::Silent(_), _, _) if mutants::is(Mutant::SilenceIsFenced) => proven("powered-off", vantages),
         (Outside::Silent(_), _, _) => unproven("does not answer, which is no proof that it takes no writes from others", vantages),
         (Outside::Refused | Outside::Rejected | Outside::Standby | Outside::Primary(_), _, _) => {
             unproven("refuses us, but nothing else shows that it takes no writes", vantages)

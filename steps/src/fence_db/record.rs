@@ -5,6 +5,7 @@ use lifeboat_engine::run::StepState;
 use lifeboat_engine::{ReadContext, Step, StepId};
 
 use super::{FenceDb, Fenced};
+use crate::mutants::{self, Mutant};
 
 /// The fence that a later step may rely on: of this run, needed by it, of that database, and seen, not said.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +37,9 @@ pub(crate) fn on_record(cx: &ReadContext, db: &str) -> FenceOnRecord {
             continue;
         }
         answer = match (record.state, record.proof) {
+            (StepState::Succeeded | StepState::Skipped, Proof::Said | Proof::None) if mutants::is(Mutant::SaidFenceWaits) => {
+                FenceOnRecord::Waiting(id.clone())
+            }
             (StepState::Succeeded, Proof::Seen) => match record.output.clone().map(serde_json::from_value::<Fenced>) {
                 Some(Ok(fenced)) if fenced.db == db => {
                     return FenceOnRecord::Done { step: id.clone(), fenced: Box::new(fenced) };

@@ -7,6 +7,7 @@ use lifeboat_engine::Evidence;
 use serde_json::json;
 
 use crate::clients::postgres::{NodeState, Seen, SessionError, Standby};
+use crate::mutants::{self, Mutant};
 use crate::resources::database::Database;
 
 /// What every node said, in one pass.
@@ -168,6 +169,9 @@ fn upstream(database: &Database, answers: &Answers, node: &str, standby: &Standb
 
 /// Positions compare only on one timeline: the one that the old primary was on, and that no other replica has left.
 fn line(node: &str, seen: &Seen, candidates: &[(&String, &Seen)], timeline: Option<u32>) -> Result<(), String> {
+    if mutants::is(Mutant::TimelineIgnored) {
+        return Ok(());
+    }
     if let Some(timeline) = timeline
         && timeline != seen.timeline
     {

@@ -17,6 +17,7 @@ use crate::fence_db::proof::{Accepted, GETS_LOG, Verdict, prove};
 use crate::fence_db::{FenceOnRecord, Fenced, on_record};
 use crate::measure_rpo::loss::{SourceEnd, Weighed};
 use crate::measure_rpo::{Between, MeasuredRpo, database, node, source_end};
+use crate::mutants::{self, Mutant};
 use crate::resources::database::Database;
 
 /// The whole gate. Refusals come as [`StepError::Refused`].
@@ -176,6 +177,9 @@ fn unfenced(old_primary: Option<&str>, answers: &Answers) -> String {
 
 /// The fence is on record; now it is looked at again.
 pub(super) async fn fence_stands(cx: &ReadContext, database: &Database, fenced: &Fenced, evidence: &mut Evidence) -> Result<(), StepError> {
+    if mutants::is(Mutant::FenceNotSeenAgain) {
+        return Ok(());
+    }
     match prove(cx, database, &fenced.node, Accepted::Unknown).await {
         Verdict::Proven(proof) => {
             evidence.note(format!("{} seen fenced again", fenced.node), json!(proof.vantages));

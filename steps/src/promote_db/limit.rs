@@ -9,6 +9,7 @@ use lifeboat_engine::{Evidence, ReadContext, StepError, StepId};
 use super::{Allowed, PromoteDb};
 use crate::measure_rpo::MeasuredRpo;
 use crate::measure_rpo::loss::{CLOCK_GRAIN_SECONDS, Growth, Weighed, seconds};
+use crate::mutants::{self, Mutant};
 
 /// Before the fence the loss can only be foretold; it refuses early where nobody is going to be asked.
 pub(super) fn refuse_early(step: &PromoteDb, cx: &ReadContext, expected: &Weighed, evidence: &Evidence) -> Result<(), StepError> {
@@ -71,8 +72,8 @@ fn accepted_limit(id: &StepId, accepted: &MeasuredRpo, until: Timestamp) -> Allo
 fn fits(loss: &Loss, limit: &Allowed) -> bool {
     let in_seconds = match (loss.seconds_max, limit.seconds_max) {
         (_, None) => true,
-        (None, Some(_)) => false,
-        (Some(loss), Some(limit)) => loss <= limit,
+        (None, Some(_)) => mutants::is(Mutant::UnknownLossFits),
+        (Some(loss), Some(limit)) => loss <= limit || mutants::is(Mutant::LossUnlimited),
     };
     let in_bytes = match (loss.bytes, limit.bytes_max) {
         (_, None) => true,
@@ -137,5 +138,14 @@ mod tests {
         assert!(fits(&loss, &limit), "{limit:?}");
         assert!(!fits(&Loss { seconds_max: Some(most + 0.1), ..loss.clone() }, &limit));
         assert!(!fits(&Loss { bytes: Some(6649), ..loss }, &limit));
+    }
+
+    #[test]
+    fn an_unknown_loss_is_within_no_limit_and_a_larger_one_is_not_within_a_smaller() {
+        let loss = |seconds_max| Loss { resource: "db".into(), method: "heartbeat".into(), seconds_min: None, seconds_max, bytes: None };
+        let limit = Allowed { seconds_max: Some(3600.0), bytes_max: None, because: "max_loss 1h".into() };
+        assert!(!fits(&loss(None), &limit), "what nobody can tell is not within an hour");
+        assert!(!fits(&loss(Some(3600.5)), &limit));
+        assert!(fits(&loss(Some(3600.0)), &limit));
     }
 }
