@@ -2,7 +2,6 @@
 //! finished step is begun again, and every effect comes about exactly once. On real databases and a real name server: `killed_anywhere`.
 //!
 //! `cargo xtask torture kill-loop --rounds 1000` kills so often; `--seed` repeats the moments of a seed.
-#![expect(clippy::print_stdout, reason = "a person reads the figures, and the seed beside a failure")]
 
 mod support;
 

@@ -20,7 +20,7 @@ use crate::world::stage::{RestWords, nobody, on_shared_stage, on_stage, once, re
 
 /// Plays that are kept: what a seed found once, whatever seeds mean today.
 pub(crate) fn kept() -> Vec<(usize, Schedule)> {
-    let strike = |life, point, fault| Strike { life, point, fault };
+    let strike = |life, point, fault| Strike { run: 0, life, point, fault };
     let strikes = vec![
         strike(0, 7, Fault::PauseAfter(20)),
         strike(1, 0, Fault::PauseBefore(120)),

@@ -36,6 +36,16 @@ pub(crate) async fn check(stage: &Stage, loaded: &Loaded) {
     }
 }
 
+/// Whether a promotion of this run comes after a question that people answered with yes: what they were shown is on record, with their names.
+pub(crate) fn a_promotion_was_accepted(run: &Run) -> bool {
+    let answered = |id: &StepId| {
+        run.plan.step(id).is_some_and(|step| step.step_type == "approval")
+            && run.state(id) == S::Succeeded
+            && run.steps.get(id).is_some_and(|record| !record.approvals.is_empty())
+    };
+    run.plan.steps.iter().filter(|step| step.step_type == "promote-db").any(|step| ancestors(&run.plan, &step.id).iter().any(answered))
+}
+
 /// What acts when a run is paused goes on; nothing is begun.
 fn nothing_starts_in_a_pause(stage: &Stage, loaded: &Loaded) {
     let mut paused = false;

@@ -42,6 +42,8 @@ pub(crate) struct Ending {
 pub(crate) struct Played {
     pub(crate) ending: Ending,
     pub(crate) broken: Vec<Broken>,
+    /// Whether people accepted on record that a promotion may make two primaries.
+    pub(crate) accepted: bool,
     /// Points that the first process of the first run came to.
     pub(crate) points: Vec<Point>,
     pub(crate) trace: Trace,
@@ -69,6 +71,7 @@ struct Play<'a> {
     schedule: &'a Schedule,
     crowd: Mutex<Crowded>,
     first: Mutex<Option<Arc<Process>>>,
+    accepted: Mutex<bool>,
 }
 
 /// One run of a play: what it is made of, and its name once it is admitted.
@@ -88,7 +91,14 @@ pub(crate) fn play(shape: &Shape, schedule: &Schedule, keep: Keep) -> Played {
     }
     (shape.script)(&stage.world);
     let clock = stage.clock.clone();
-    let play = Play { stage, shape, schedule, crowd: Mutex::new(Crowded::of(schedule.crowd)), first: Mutex::default() };
+    let play = Play {
+        stage,
+        shape,
+        schedule,
+        crowd: Mutex::new(Crowded::of(schedule.crowd)),
+        first: Mutex::default(),
+        accepted: Mutex::default(),
+    };
     let course = |number, plan: fn() -> Plan| Course { number, plan: plan().bound_to(&play.stage.inventory), name: Mutex::default() };
     let first = course(0, shape.plan);
     let second = shape.second.map(|plan| course(1, plan));
@@ -112,7 +122,8 @@ pub(crate) fn play(shape: &Shape, schedule: &Schedule, keep: Keep) -> Played {
         Ending::default()
     });
     let points = play.first.lock().unwrap().as_ref().map(|process| process.points()).unwrap_or_default();
-    Played { ending, broken: world.broken(), points, trace: world.trace() }
+    let accepted = *play.accepted.lock().unwrap();
+    Played { ending, broken: world.broken(), accepted, points, trace: world.trace() }
 }
 
 /// Whether a life brought the run to rest.
@@ -231,13 +242,11 @@ impl Play<'_> {
 
     fn process(&self, course: &Course, life: usize) -> Arc<Process> {
         let process = self.stage.process();
-        if course.number == 0 {
-            for strike in self.schedule.strikes.iter().filter(|strike| strike.life == life) {
-                process.plan(strike.point, strike.fault);
-            }
-            if life == 0 {
-                *self.first.lock().unwrap() = Some(Arc::clone(&process));
-            }
+        for strike in self.schedule.strikes.iter().filter(|strike| (strike.run, strike.life) == (course.number, life)) {
+            process.plan(strike.point, strike.fault);
+        }
+        if (course.number, life) == (0, 0) {
+            *self.first.lock().unwrap() = Some(Arc::clone(&process));
         }
         process
     }
@@ -325,6 +334,7 @@ impl Play<'_> {
                 Ok(loaded) => {
                     laws::check(&self.stage, &loaded).await;
                     let run = &loaded.run;
+                    *self.accepted.lock().unwrap() |= laws::a_promotion_was_accepted(run);
                     ending.outcomes.push(run.outcome.filter(|_| run.phase == RunPhase::Ended));
                     for (id, step) in &run.steps {
                         let with = step.with.as_ref().map(ToString::to_string).unwrap_or_default();

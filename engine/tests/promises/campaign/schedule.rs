@@ -23,9 +23,10 @@ pub(crate) enum Crowd {
     Random(u64),
 }
 
-/// One fault: in the `life`th process of the run, at its `point`th point.
+/// One fault: in the `life`th process of the `run`th run, at its `point`th point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Strike {
+    pub(crate) run: usize,
     pub(crate) life: usize,
     pub(crate) point: usize,
     pub(crate) fault: Fault,
@@ -74,7 +75,7 @@ pub(crate) fn first_order(shape: &Shape, points: &[Point]) -> Vec<Schedule> {
     for machines in machines.into_iter().filter(|machines| *machines == Machines::Several || !shape.outlives) {
         for (point, kind) in points.iter().enumerate() {
             for fault in faults_at(*kind, machines) {
-                all.push(Schedule { machines, crowd: Crowd::Scripted, strikes: vec![Strike { life: 0, point, fault }] });
+                all.push(Schedule { machines, crowd: Crowd::Scripted, strikes: vec![Strike { run: 0, life: 0, point, fault }] });
             }
         }
     }
@@ -89,9 +90,9 @@ pub(crate) fn deaths_while_resuming(shape: &Shape, points: &[Point]) -> impl Ite
     const DEATHS: [Fault; 2] = [Fault::DieBefore, Fault::DieAfter];
     let machines = if shape.outlives { Machines::Several } else { Machines::One };
     let count = points.len();
-    let first = (0..count).flat_map(|point| DEATHS.map(|fault| Strike { life: 0, point, fault }));
+    let first = (0..count).flat_map(|point| DEATHS.map(|fault| Strike { run: 0, life: 0, point, fault }));
     first.flat_map(move |first| {
-        let second = (0..count + MORE_POINTS).flat_map(|point| DEATHS.map(|fault| Strike { life: 1, point, fault }));
+        let second = (0..count + MORE_POINTS).flat_map(|point| DEATHS.map(|fault| Strike { run: 0, life: 1, point, fault }));
         second.map(move |second| Schedule { machines, crowd: Crowd::Scripted, strikes: vec![first, second] })
     })
 }
@@ -112,7 +113,9 @@ pub(crate) fn of_seed(seed: u64, only: Option<usize>, points: &[Vec<Point>]) -> 
         for _ in 0..1 + usize::from(chance.percent(20)) {
             let point = chance.below(known.len().max(1));
             let kind = known.get(point).copied().unwrap_or(Point::Commit);
-            strikes.push(Strike { life, point, fault: chance.one_of(&faults_at(kind, machines)) });
+            // Where two runs meet, either may be struck.
+            let run = usize::from(shapes()[place].second.is_some() && chance.percent(50));
+            strikes.push(Strike { run, life, point, fault: chance.one_of(&faults_at(kind, machines)) });
         }
     }
     (place, Schedule { machines, crowd, strikes })
