@@ -8,6 +8,7 @@ use lifeboat_engine::preflight::{Answer, StepReadiness};
 use lifeboat_engine::readiness::{Proven, Readiness};
 use lifeboat_engine::run::{crosses, effect_of};
 use lifeboat_runbooks::Period;
+use lifeboat_runbooks::catalog::Touch;
 use lifeboat_runbooks::names::Effect;
 use lifeboat_runbooks::plan::{Plan, PlanStep};
 
@@ -78,23 +79,16 @@ fn describe(text: &mut String, place: usize, step: &PlanStep, readiness: Option<
         Effect::Change => "CHANGES",
         Effect::Destroy => "DESTROYS",
     };
-    let mut touched: Vec<&str> =
-        step.touches.iter().filter(|touch| touch.effect > Effect::Read).map(|touch| touch.resource.as_str()).collect();
-    touched.dedup();
-    let _ = writeln!(
-        text,
-        "{place:>2}. {} ({}) {effect}{}{}",
-        step.id,
-        step.step_type,
-        if touched.is_empty() { "" } else { " " },
-        touched.join(", ")
-    );
+    let _ = writeln!(text, "{place:>2}. {} ({}) {effect}{}", step.id, step.step_type, touched(&step.touches));
     let _ = writeln!(text, "    {}", words::clean(&step.preview));
     if !step.needs.is_empty() {
         let _ = writeln!(text, "    after {}", step.needs.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(", "));
     }
     if let Some(condition) = &step.condition {
         let _ = writeln!(text, "    only if {}", words::clean(condition));
+    }
+    if let Some(undo) = step.written_undo() {
+        let _ = writeln!(text, "    taken back by {}: {}{}", undo.step_type, words::clean(&undo.preview), changed(&undo.touches));
     }
     match readiness.map(|readiness| (&readiness.answer, &readiness.evidence)) {
         Some((Answer::Ready, evidence)) => {
@@ -111,6 +105,19 @@ fn describe(text: &mut String, place: usize, step: &PlanStep, readiness: Option<
         }
         None => {}
     }
+}
+
+/// The resources that are more than looked at, after a space.
+fn touched(touches: &[Touch]) -> String {
+    let mut touched: Vec<&str> = touches.iter().filter(|touch| touch.effect > Effect::Read).map(|touch| touch.resource.as_str()).collect();
+    touched.dedup();
+    if touched.is_empty() { String::new() } else { format!(" {}", touched.join(", ")) }
+}
+
+/// The same of what an undo changes.
+fn changed(touches: &[Touch]) -> String {
+    let touched = touched(touches);
+    if touched.is_empty() { touched } else { format!(" (CHANGES{touched})") }
 }
 
 fn proof(text: &mut String, proven: Option<&Readiness>, step: &PlanStep) {

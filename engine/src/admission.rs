@@ -14,7 +14,7 @@ use crate::run::Run;
 use jiff::Timestamp;
 use lifeboat_runbooks::Period;
 use lifeboat_runbooks::names::Effect;
-use lifeboat_runbooks::plan::Plan;
+use lifeboat_runbooks::plan::{Plan, PlanStep};
 use lifeboat_store::{Commit, Digest, OwnerId, Record, Seq, Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -89,11 +89,11 @@ pub struct Admitted {
 /// Tries to admit this often when others commit to the same locks meanwhile.
 const TRIES: u32 = 5;
 
-/// The locks that a plan needs: each resource with its gravest effect. Looking takes none.
+/// The locks that a plan needs: each resource with its gravest effect, written undos included. Looking takes none.
 #[must_use]
 pub fn locks(plan: &Plan) -> Vec<Lock> {
     let mut gravest: BTreeMap<&str, Effect> = BTreeMap::new();
-    for touch in plan.steps.iter().chain(&plan.finally).flat_map(|step| &step.touches) {
+    for (_, touch) in plan.all_steps().flat_map(PlanStep::grips) {
         let effect = gravest.entry(&touch.resource).or_insert(touch.effect);
         *effect = (*effect).max(touch.effect);
     }

@@ -117,14 +117,14 @@ pub struct Subject {
     pub step_type: String,
 }
 
-/// What a drill has to list: each resource that a step may change, by each type of step that may change it.
+/// What a drill has to list: each resource that a step or its written undo may change, by each type that may change it.
 #[must_use]
 pub fn subjects(plan: &Plan) -> BTreeSet<Subject> {
     let steps = plan.steps.iter().chain(&plan.finally);
     steps
         .flat_map(|step| {
-            let changes = step.touches.iter().filter(|touch| touch.effect > Effect::Read);
-            changes.map(|touch| Subject { resource: touch.resource.clone(), step_type: step.step_type.clone() })
+            let changes = step.grips().filter(|(_, touch)| touch.effect > Effect::Read);
+            changes.map(|(step_type, touch)| Subject { resource: touch.resource.clone(), step_type: step_type.to_owned() })
         })
         .collect()
 }

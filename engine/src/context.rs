@@ -16,6 +16,16 @@ use crate::journal::RunId;
 use crate::secret::{Secret, SecretError, SecretRef, Secrets};
 use lifeboat_runbooks::names::StepId;
 
+/// What a call is made for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// The step itself, or its type's own undo.
+    #[default]
+    Step,
+    /// The undo that the runbook writes for the step: an act of its own, which goes by another key than the step's.
+    WrittenUndo,
+}
+
 /// Looking: clock, inventory, secrets, and what this run's journal knows. Enough for `prepare` and `observe`.
 #[derive(Clone, Debug)]
 pub struct ReadContext {
@@ -33,6 +43,8 @@ pub struct ReadContext {
     pub facts: Arc<RunFacts>,
     /// When this call is cut off.
     pub deadline: Instant,
+    /// What it is made for.
+    pub purpose: Purpose,
     pub(crate) secrets: Arc<dyn Secrets>,
 }
 
@@ -50,7 +62,13 @@ impl ReadContext {
         facts: Arc<RunFacts>,
         deadline: Instant,
     ) -> Self {
-        Self { run, step, attempt, clock, inventory, facts, deadline, secrets }
+        Self { run, step, attempt, clock, inventory, facts, deadline, purpose: Purpose::Step, secrets }
+    }
+
+    /// The same for a written undo.
+    #[must_use]
+    pub fn made_for(self, purpose: Purpose) -> Self {
+        Self { purpose, ..self }
     }
 
     /// The wall clock.
@@ -78,10 +96,14 @@ impl ReadContext {
         self.secrets.read(reference)
     }
 
-    /// The same text for every attempt of this step in this run: name outside things by it.
+    /// The same text for every attempt of this step in this run, and another one for its written undo: name outside things by it.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
-        format!("{}-{}", self.run, self.step)
+        match self.purpose {
+            Purpose::Step => format!("{}-{}", self.run, self.step),
+            // No step has a name with a dash in it.
+            Purpose::WrittenUndo => format!("{}-{}-undo", self.run, self.step),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::census::{self, Comparison, Found};
 use crate::journal::{Back, Outcome, Turn};
 use crate::next::Action;
-use crate::run::{Run, RunPhase, StepState, effect_of};
+use crate::run::{Run, RunPhase, StepState, leaves_effect};
 use lifeboat_runbooks::names::{Effect, StepId};
 use lifeboat_runbooks::plan::{OnFailure, PlanStep};
 
@@ -53,8 +53,7 @@ pub fn comparison(run: &Run) -> Option<Comparison> {
 /// Steps of the main part whose effect stands although the drill is over, and of which the peers do not prove the opposite.
 #[must_use]
 pub fn left_standing(run: &Run) -> Vec<StepId> {
-    let stands =
-        |step: &&PlanStep| effect_of(step) > Effect::Read && matches!(run.state(&step.id), StepState::Succeeded | StepState::Rejected);
+    let stands = |step: &&PlanStep| leaves_effect(step) && matches!(run.state(&step.id), StepState::Succeeded | StepState::Rejected);
     run.plan.steps.iter().filter(stands).map(|step| step.id.clone()).collect()
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
-use crate::context::{History, Proof, RunFacts, StepRecord};
+use crate::context::{History, Proof, Purpose, RunFacts, StepRecord};
 use crate::run::{Run, StepRun};
 use crate::sight::Sight;
 use lifeboat_runbooks::names::StepId;
@@ -66,6 +66,7 @@ pub(crate) struct Source {
     plan: Arc<Plan>,
     known: Known,
     step: StepId,
+    purpose: Purpose,
 }
 
 impl Source {
@@ -90,19 +91,30 @@ impl Source {
                 };
                 Some((id.clone(), known))
             })
+            .map(|(id, known)| match (self.purpose, step.written_undo()) {
+                // What goes by the step's name is the undo now: what it asks of itself is what its own earlier tries were to do.
+                (Purpose::WrittenUndo, Some(undo)) if id == step.id => {
+                    let act = self.known.get(&id).and_then(|record| record.undo_act.clone());
+                    let (with, intent) = act.map_or((None, None), |act| (Some(act.with), Some(act.intent)));
+                    let step_type = undo.step_type.clone();
+                    let nothing = StepRecord { output: None, proof: Proof::None, approvals: Vec::new(), ended_at: None, ..known };
+                    (id, StepRecord { step_type, with, intent, ..nothing })
+                }
+                (Purpose::Step | Purpose::WrittenUndo, _) => (id, known),
+            })
             .collect();
         History { steps, ancestors: ancestors.into_iter().collect() }
     }
 }
 
-/// What a step may rely on: the history of its ancestors and its own.
+/// What a step, or its written undo, may rely on: the history of its ancestors and its own.
 #[must_use]
-pub fn for_step(run: &Run, known: &Known, step: &PlanStep) -> RunFacts {
+pub fn for_step(run: &Run, known: &Known, step: &PlanStep, purpose: Purpose) -> RunFacts {
     RunFacts {
         mode: run.plan.mode.clone(),
         started_at: run.admitted_at,
         outage_began: run.incident.outage_began,
-        source: Some(Source { plan: Arc::clone(&run.plan), known: known.clone(), step: step.id.clone() }),
+        source: Some(Source { plan: Arc::clone(&run.plan), known: known.clone(), step: step.id.clone(), purpose }),
         found: OnceLock::new(),
     }
 }

@@ -123,7 +123,7 @@ impl Ahead {
             Action::List { moment } => self.apply(Event::PeersListed { moment, listings: Vec::new() }),
             Action::Undo { step } => {
                 self.seen.undone.push(step.clone());
-                self.apply(Event::UndoStarted { step: step.clone() })?;
+                self.apply(Event::UndoStarted { step: step.clone(), act: None })?;
                 self.apply(Event::UndoSucceeded { step })
             }
             Action::Hold { why } => self.apply(Event::RunHeld { why }),

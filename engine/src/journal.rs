@@ -126,6 +126,18 @@ pub struct Incident {
     pub declared_at: Option<Timestamp>,
 }
 
+/// What a written undo is about to do, prepared as a step is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UndoAct {
+    /// Parameters with every expression resolved.
+    pub with: Value,
+    /// What `prepare` wants known after a crash.
+    pub intent: Value,
+    /// Why it may start.
+    pub evidence: Evidence,
+}
+
 /// One thing that happened. Past tense; steps by name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -378,6 +390,10 @@ pub enum Event {
     UndoStarted {
         /// The step.
         step: StepId,
+        /// What is done where the runbook writes the undo; absent for the step type's own undo, and where a written one was refused
+        /// before it could begin. Since format 2.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        act: Option<Box<UndoAct>>,
     },
     /// Its effect is taken back.
     UndoSucceeded {
@@ -454,7 +470,7 @@ impl Event {
             | Self::FactsRemeasured { step, .. }
             | Self::ApprovalDenied { step, .. }
             | Self::ApprovalExpired { step }
-            | Self::UndoStarted { step }
+            | Self::UndoStarted { step, .. }
             | Self::UndoSucceeded { step }
             | Self::UndoInDoubt { step, .. }
             | Self::UndoNotDone { step, .. }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::run::{Run, StepRun, StepState};
+use crate::run::{Run, StepRun, StepState, leaves_effect};
 use lifeboat_runbooks::names::{Effect, StepId};
 use lifeboat_runbooks::plan::PlanStep;
 
@@ -21,7 +21,7 @@ pub(crate) fn words(run: &Run, beneath: &BTreeSet<StepId>) -> Option<String> {
     let stays: Vec<&str> = beneath
         .iter()
         .filter(|id| matches!(run.state(id), StepState::Succeeded | StepState::Rejected))
-        .filter(|id| run.plan.step(id).is_some_and(|step| changed(step).next().is_some()))
+        .filter(|id| run.plan.step(id).is_some_and(leaves_effect))
         .map(StepId::as_str)
         .collect();
     if !stays.is_empty() {
@@ -47,7 +47,8 @@ fn one(step: &PlanStep, record: Option<&StepRun>) -> String {
         Some((StepState::UndoFailed, false)) => "stands still",
         _ => "may stand still",
     };
-    format!("the effect of {}{on}{preview} could not be taken back and {known}: {why}", step.id)
+    let by = step.written_undo().map_or(String::new(), |undo| format!(" by its undo ({})", undo.preview));
+    format!("the effect of {}{on}{preview} could not be taken back{by} and {known}: {why}", step.id)
 }
 
 /// The resources that it changes.

@@ -64,6 +64,8 @@ pub enum Mutant {
     NoLimit,
     /// Undo goes from the first to the last.
     UndoForward,
+    /// A written undo in doubt is repeated without a look.
+    BlindUndo,
     /// An effect that stands on another is forgotten.
     StandingForgotten,
     /// Final steps are left out.

@@ -312,7 +312,7 @@ fn undo(run: &Run, step: &PlanStep, now: Timestamp, next: &mut Next) {
         next.actions.push(Action::Observe { step: step.id.clone() });
     } else if let Some(at) = not_yet(record, step, now) {
         next.wake(at);
-    } else if run.brake(step).is_none() {
+    } else if run.undo_brake(step).is_none() {
         next.actions.push(Action::Undo { step: step.id.clone() });
     }
 }

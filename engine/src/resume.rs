@@ -161,13 +161,20 @@ fn versions(ports: &Ports, run: &RunId, plan: &Plan) -> Result<(), ResumeError> 
             Some(_) => Some(INNER_VERSION),
             None => ports.registry.step(&step.step_type).map(|known| known.info().version),
         };
-        let fits = known.is_some_and(|known| step.version == known || step.version.checked_add(1) == Some(known));
-        if !fits {
-            let known = known.map_or("no such step type".to_owned(), |known| format!("{known} and {}", known.saturating_sub(1)));
-            return Err(ResumeError::OtherVersion { run: run.clone(), step_type: step.step_type.clone(), wanted: step.version, known });
+        version(run, &step.step_type, step.version, known)?;
+        if let Some(undo) = step.written_undo() {
+            version(run, &undo.step_type, undo.version, ports.registry.step(&undo.step_type).map(|known| known.info().version))?;
         }
     }
     Ok(())
+}
+
+fn version(run: &RunId, step_type: &str, wanted: u16, known: Option<u16>) -> Result<(), ResumeError> {
+    if known.is_some_and(|known| wanted == known || wanted.checked_add(1) == Some(known)) {
+        return Ok(());
+    }
+    let known = known.map_or("no such step type".to_owned(), |known| format!("{known} and {}", known.saturating_sub(1)));
+    Err(ResumeError::OtherVersion { run: run.clone(), step_type: step_type.to_owned(), wanted, known })
 }
 
 /// A person's act on a run that no process drives.

@@ -203,7 +203,9 @@ fn because(run: &Run, step: &PlanStep, record: &StepRun) -> Vec<String> {
     }
     let may_start = matches!(record.state, StepState::Waiting | StepState::Backoff | StepState::UndoInDoubt)
         || (record.state == StepState::Succeeded && run.phase == RunPhase::Unwinding);
-    match run.brake(step).filter(|_| may_start && run.phase != RunPhase::Ended) {
+    let is_over = matches!(record.state, StepState::UndoInDoubt | StepState::Succeeded);
+    let brake = if is_over { run.undo_brake(step) } else { run.brake(step) };
+    match brake.filter(|_| may_start && run.phase != RunPhase::Ended) {
         Some(Brake::Paused(pause)) => said.push(format!("the run is paused by {}: {}", pause.by.name(), pause.why)),
         Some(Brake::Frozen(frozen)) => {
             let by = frozen.by.as_ref().map(|by| format!(" by {}", by.name())).unwrap_or_default();

@@ -218,7 +218,7 @@ impl Tale {
     }
 
     pub(crate) fn undone(self, step: &str, began: i64, ended: i64) -> Self {
-        self.at(began).tell(Event::UndoStarted { step: id(step) }).at(ended).tell(Event::UndoSucceeded { step: id(step) })
+        self.at(began).tell(Event::UndoStarted { step: id(step), act: None }).at(ended).tell(Event::UndoSucceeded { step: id(step) })
     }
 
     pub(crate) fn ends(self, outcome: Outcome) -> Self {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::catalog::{Catalog, FORM_KEY};
 use crate::names::STEP_ID_BYTES_MAX;
 use crate::plan::RUNBOOK;
+use crate::rules::undo::can_undo;
 use crate::runbook::FOR_EACH_MAX;
 
 /// JSON Schema (draft 2020-12) of a runbook file: `with` follows `type`.
@@ -14,9 +15,13 @@ pub fn schema(catalog: &dyn Catalog) -> Value {
     let mut schema = structure();
     let mut definitions = Map::new();
     let mut rules = Vec::new();
-    let mut names = Vec::new();
+    let (mut names, mut undo_names) = (Vec::new(), Vec::new());
     for step_type in catalog.step_types() {
-        names.push(json!({ "const": step_type.name, "description": step_type.summary }));
+        let name = json!({ "const": step_type.name, "description": step_type.summary });
+        if can_undo(step_type) {
+            undo_names.push(name.clone());
+        }
+        names.push(name);
         let with = hoisted(step_type.name, &step_type.with_schema, &mut definitions);
         let required = with.get("required").and_then(Value::as_array).is_some_and(|required| !required.is_empty());
         definitions.insert(with_name(step_type.name), with);
@@ -26,6 +31,9 @@ pub fn schema(catalog: &dyn Catalog) -> Value {
         }
         rules.push(json!({ "if": { "properties": { "type": { "const": step_type.name } }, "required": ["type"] }, "then": then }));
     }
+    let undo = &mut schema["$defs"]["undo"];
+    undo["properties"]["type"] = json!({ "description": "What it does.", "oneOf": undo_names });
+    undo["allOf"] = Value::Array(rules.clone());
     names.push(json!({ "const": RUNBOOK, "description": "Runs another runbook as a child: its steps become steps of this run." }));
     definitions.insert(with_name(RUNBOOK), child());
     rules.push(json!({
@@ -198,7 +206,19 @@ pub(crate) fn structure() -> Value {
             "steps": { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/step" }, "description": "What is done. Steps that need nothing of each other run side by side." },
             "finally": { "type": "array", "items": { "$ref": "#/$defs/step" }, "description": "Steps that run once when the run is about to end, however it ends." },
         },
-        "$defs": { "step": step(&period) },
+        "$defs": { "step": step(&period), "undo": undo(&period) },
+    })
+}
+
+fn undo(period: &dyn Fn(&str) -> Value) -> Value {
+    json!({
+        "type": "object", "additionalProperties": false, "required": ["type"],
+        "description": "What takes the step's effect back in place of its type's own undo. It is prepared, journaled and observed as a step is.",
+        "properties": {
+            "type": { "type": "string", "description": "What it does." },
+            "with": { "description": "Parameters of the step type. Values may hold ${{ }}, which may also read `outputs`: what the step gave." },
+            "timeout": period("Longest time of one undo. Left out: 5m."),
+        },
     })
 }
 
@@ -235,7 +255,10 @@ fn step(period: &dyn Fn(&str) -> Value) -> Value {
                     "backoff": { "type": "string", "description": "Shortest and longest wait between attempts, for example 2s..30s; it doubles each time. Left out: 1s..30s." },
                 },
             },
-            "undo": { "enum": ["default", "never"], "description": "What unwinding does: the step type's own undo, or nothing." },
+            "undo": {
+                "description": "What unwinding does: the step type's own undo (default), nothing (never), or the step that is written here.",
+                "oneOf": [{ "enum": ["default", "never"] }, { "$ref": "#/$defs/undo" }],
+            },
             "on_failure": on_failure(),
             "point_of_no_return": { "type": "boolean", "description": "Once this step has begun, undo and abort become hold." },
             "for_each": {

@@ -10,11 +10,11 @@ use crate::codes;
 use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::duration::Period;
 use crate::names::{StepId, is_step_name};
-use crate::plan::{ErrorClass, Objectives, OnFailure, Retry, Return, UndoRule};
+use crate::plan::{ErrorClass, Objectives, OnFailure, Retry, Return};
 use crate::render::line_of;
 use crate::runbook::{
     DRILL, ForEach, Input, InputType, MODE_DEFAULT, Output, RETRY_DEFAULT, Runbook, STEPS_MAX, Spanned, Step, TIMEOUT_DEFAULT_MS, Trigger,
-    TriggerKind, With, Written,
+    TriggerKind, Undo, With, Written,
 };
 use crate::shape::literal::{Checker, Place, Templates};
 use crate::shape::{self, Kind, Shape, TextRules};
@@ -314,7 +314,7 @@ impl Reader<'_> {
                 .collect(),
             timeout_ms: period_ms(node.get("timeout")).unwrap_or(TIMEOUT_DEFAULT_MS),
             retry: self.retry(node.get("retry")),
-            undo: if node.get("undo").and_then(Node::text) == Some("never") { UndoRule::Never } else { UndoRule::Default },
+            undo: self.undo(node.entry("undo"), &name),
             on_failure: on_failure(node.get("on_failure")),
             point_of_no_return: match node.get("point_of_no_return").and_then(Node::scalar).map(|scalar| &scalar.value) {
                 Some(Value::Bool(true)) => Return::NoReturn,
@@ -335,6 +335,34 @@ impl Reader<'_> {
             keys: KEYS_OF_ATTEMPTS.iter().filter_map(|key| node.entry(key).map(|entry| (*key, entry.key_span))).collect(),
             name,
         }
+    }
+
+    /// `undo` in its short form, a word, or a step in place of the step type's own undo.
+    fn undo(&mut self, entry: Option<&Entry>, of: &Spanned<String>) -> Undo {
+        let Some(entry) = entry else { return Undo::Default };
+        let node = &entry.value;
+        if !matches!(node.content, Content::Map(_)) {
+            return if node.text() == Some("never") { Undo::Never } else { Undo::Default };
+        }
+        let head = node.entries().first().map_or(entry.key_span, |first| first.key_span);
+        Undo::Written(Box::new(Step {
+            id: None,
+            name: of.clone(),
+            step_type: spanned(node.get("type")).unwrap_or(Spanned { value: String::new(), span: head }),
+            needs: Vec::new(),
+            timeout_ms: period_ms(node.get("timeout")).unwrap_or(TIMEOUT_DEFAULT_MS),
+            retry: RETRY_DEFAULT,
+            undo: Undo::Default,
+            on_failure: None,
+            point_of_no_return: Return::Possible,
+            line: self.line(head.start),
+            head,
+            condition: None,
+            asserts: Vec::new(),
+            with: node.entry("with").map(|entry| With { key_span: entry.key_span, node: entry.value.clone() }),
+            for_each: None,
+            keys: Vec::new(),
+        }))
     }
 
     fn written(&mut self, node: &Node, key: &str) -> Option<Written> {

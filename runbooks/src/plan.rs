@@ -11,7 +11,7 @@ use crate::catalog::Touch;
 use crate::names::StepId;
 
 /// Version of the stored form.
-pub const PLAN_FORMAT: u16 = 2;
+pub const PLAN_FORMAT: u16 = 3;
 
 /// Most steps of an expanded plan.
 pub const PLAN_STEPS_MAX: usize = 100_000;
@@ -176,7 +176,7 @@ impl From<ErrorClasses> for Vec<ErrorClass> {
 }
 
 /// What unwinding does with a step that is done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UndoRule {
     /// The step type's own undo.
@@ -184,6 +184,28 @@ pub enum UndoRule {
     Default,
     /// Leave its effect.
     Never,
+    /// What the runbook writes in its place.
+    Written(Box<WrittenUndo>),
+}
+
+/// What takes a step's effect back in place of the step type's own undo: an act of a step type of its own, prepared, journaled and
+/// observed as a step is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenUndo {
+    /// Its step type.
+    #[serde(rename = "type")]
+    pub step_type: String,
+    /// The step type's behaviour version when planned.
+    pub version: u16,
+    /// Parameters as written: scalars may hold `${{ }}`, which are answered when the step is taken back.
+    pub with: Value,
+    /// Longest time of one undo, in milliseconds.
+    pub timeout_ms: u64,
+    /// What it grips.
+    pub touches: Vec<Touch>,
+    /// What would happen, in one sentence.
+    pub preview: String,
 }
 
 /// Whether the run can be turned back once this step has begun.
@@ -347,6 +369,24 @@ pub enum ItemValue {
     Known(Value),
     /// That of the list which this step answers. Where the list is shorter there is no item, and its steps are skipped.
     Of(StepId),
+}
+
+impl PlanStep {
+    /// What the runbook writes in place of the step type's undo, if it does.
+    #[must_use]
+    pub fn written_undo(&self) -> Option<&WrittenUndo> {
+        match &self.undo {
+            UndoRule::Written(undo) => Some(undo),
+            UndoRule::Default | UndoRule::Never => None,
+        }
+    }
+
+    /// What the step and its written undo grip, each with the step type that does.
+    pub fn grips(&self) -> impl Iterator<Item = (&str, &Touch)> {
+        let own = self.touches.iter().map(|touch| (self.step_type.as_str(), touch));
+        let undo = self.written_undo().into_iter().flat_map(|undo| undo.touches.iter().map(|touch| (undo.step_type.as_str(), touch)));
+        own.chain(undo)
+    }
 }
 
 impl Plan {

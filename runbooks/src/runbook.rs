@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::names::StepId;
-use crate::plan::{Objectives, OnFailure, RUNBOOK, Retry, Return, UndoRule};
+use crate::plan::{Objectives, OnFailure, RUNBOOK, Retry, Return};
 use crate::yaml::Node;
 
 /// The mode in which production is not touched; every runbook may have it, and none can redefine it.
@@ -166,7 +166,7 @@ pub struct Step {
     /// Attempts and waits.
     pub retry: Retry,
     /// What unwinding does.
-    pub undo: UndoRule,
+    pub undo: Undo,
     /// Overrides the runbook's rule.
     pub on_failure: Option<OnFailure>,
     /// Whether the run can be turned back after it.
@@ -181,6 +181,17 @@ pub struct Step {
     pub(crate) for_each: Option<ForEach>,
     /// Those of the keys about attempts that are written.
     pub(crate) keys: Vec<(&'static str, Span)>,
+}
+
+/// What unwinding does with a step, as written.
+#[derive(Clone, Debug)]
+pub enum Undo {
+    /// The step type's own undo.
+    Default,
+    /// Leave its effect.
+    Never,
+    /// A step in its place: type, parameters and timeout. It bears the name of the step that it takes back.
+    Written(Box<Step>),
 }
 
 /// A step that is done for every item of a list.
@@ -199,6 +210,14 @@ pub(crate) struct ForEach {
 pub const FOR_EACH_MAX: u32 = 1000;
 
 impl Step {
+    /// The step that takes it back in place of its type's own undo, where one is written.
+    pub(crate) fn written_undo(&self) -> Option<&Self> {
+        match &self.undo {
+            Undo::Written(undo) => Some(undo),
+            Undo::Default | Undo::Never => None,
+        }
+    }
+
     /// Where a key about attempts is written.
     pub(crate) fn key(&self, name: &str) -> Option<Span> {
         self.keys.iter().find(|(key, _)| *key == name).map(|(_, span)| *span)

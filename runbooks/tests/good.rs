@@ -162,8 +162,81 @@ fn finally_may_look_at_every_step_and_what_is_left_out_has_a_default() {
     let made = planned(&read(&Source { name: "t".into(), text: text.into() }), "run", &[]);
     let tell = &made.finally[0];
     assert_eq!((tell.timeout_ms, tell.retry.attempts, tell.retry.backoff_min_ms, tell.retry.backoff_max_ms), (300_000, 3, 1000, 30_000));
-    assert_eq!((tell.line, tell.undo, tell.on_failure), (6, UndoRule::Never, None));
+    assert_eq!((tell.line, tell.undo.clone(), tell.on_failure), (6, UndoRule::Never, None));
     assert_eq!(made.steps[0].retry.attempts, 1);
+}
+
+const UNDO: &str = r#"lifeboat: v1
+name: t
+modes: [live, drill]
+inputs: { to: { type: string, default: us-west-2 } }
+steps:
+  - { id: say, type: command, with: { argv: [date] } }
+  - id: hold
+    type: command
+    needs: [say]
+    with: { argv: [hold] }
+    undo:
+      type: fence-db
+      with: { db: orders-db, node: "${{ inputs.to }}" }
+      timeout: 30s
+  - id: each
+    type: command
+    needs: [hold]
+    for_each: [a, b]
+    with: { argv: [hold, "${{ item }}"] }
+    undo: { type: command, with: { argv: [release, "${{ item }}", "${{ outputs.stdout }}", "${{ steps.say.outputs.stdout }}"] } }
+  - { id: whole, type: command, needs: [each], with: { argv: [hold] }, undo: { type: command, with: { argv: ["${{ string(outputs.exit_code) }}"] } } }
+"#;
+
+fn with_undo(from: &str, to: &str) -> Plan {
+    assert!(UNDO.contains(from), "{from}");
+    planned(&read(&Source { name: "t".into(), text: UNDO.replace(from, to).into() }), "live", &[])
+}
+
+#[test]
+fn a_written_undo_is_planned_with_what_it_grips_and_reads_what_its_own_step_gave() {
+    let made = with_undo("release", "release");
+    let undo = |id: &str| {
+        let step = made.steps.iter().find(|step| step.id.as_str() == id).unwrap();
+        step.written_undo().unwrap().clone()
+    };
+    let hold = undo("hold");
+    assert_eq!((hold.step_type.as_str(), hold.version, hold.timeout_ms), ("fence-db", 1, 30_000));
+    assert_eq!((hold.preview.as_str(), hold.touches[0].resource.as_str()), ("stop writes on us-west-2", "orders-db"));
+    assert_eq!(hold.with["node"], "${{ inputs.to }}", "it is answered when it is needed");
+    assert_eq!(undo("each[1]").with, undo("each[0]").with, "items share what is written");
+    assert_eq!(undo("each[1]").timeout_ms, 300_000);
+    assert!(made.steps[0].written_undo().is_none());
+    assert_eq!(made.resources.keys().collect::<Vec<_>>(), ["orders-db"], "what only an undo grips is pinned too");
+    let stored = serde_json::to_string(&made).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&stored).unwrap(), made);
+}
+
+#[test]
+fn a_drill_puts_stand_ins_into_undos_too_and_proves_the_same_structure() {
+    let runbook = read(&Source { name: "t".into(), text: UNDO.into() });
+    let (live, drill) = (planned(&runbook, "live", &[]), planned(&runbook, "drill", &[]));
+    assert_eq!(drill.steps[1].written_undo().unwrap().with["db"], "orders-drill-db");
+    assert_eq!(drill.steps[1].written_undo().unwrap().touches[0].resource, "orders-drill-db");
+    assert_eq!(live.structure, drill.structure);
+}
+
+#[test]
+fn the_structure_covers_what_an_undo_does() {
+    let same = with_undo("timeout: 30s", "timeout: 30s");
+    assert_eq!(with_undo("timeout: 30s", "timeout: 30s # enough").structure, same.structure);
+    for (from, to) in [
+        ("timeout: 30s", "timeout: 31s"),
+        ("node: \"${{ inputs.to }}\"", "node: us-west-2"),
+        ("[release, ", "[let-go, "),
+        (", undo: { type: command, with: { argv: [\"${{ string(outputs.exit_code) }}\"] } }", ""),
+        ("undo: { type: command, with: { argv: [release, \"${{ item }}\"", "undo: { type: command, with: { argv: [release, x"),
+    ] {
+        let other = with_undo(from, to);
+        assert_ne!(other.structure, same.structure, "{from}");
+        assert_eq!(other.steps[0].structure, same.steps[0].structure, "{from}: other steps stay proven");
+    }
 }
 
 #[test]

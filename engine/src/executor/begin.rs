@@ -16,16 +16,16 @@ use crate::evidence::Evidence;
 use crate::journal::{Event, Output, Seen};
 use crate::mutants::{self, Mutant};
 use crate::next::millis;
-use crate::run::{DRILL, effect_of};
+use crate::run::{DRILL, StepState, effect_of};
 use crate::sight::Sight;
 use crate::step::{Readiness, Step, StepError};
-use lifeboat_runbooks::catalog::{DrillPolicy, Resources};
+use lifeboat_runbooks::catalog::{DrillPolicy, Resources, Touch};
 use lifeboat_runbooks::names::{Effect, StepId};
 use lifeboat_runbooks::plan::PlanStep;
 use lifeboat_store::Digest;
 
 /// Largest filled parameters, in bytes of JSON: they are journaled with the intent, and an entry must fit a record of the store.
-const WITH_BYTES_MAX: usize = 256 * 1024;
+pub(super) const WITH_BYTES_MAX: usize = 256 * 1024;
 
 enum Begin {
     Skip(String),
@@ -66,7 +66,7 @@ impl Executor {
                 Err(error) => return Begin::Refuse(error.to_string()),
             }
         }
-        if let Some(why) = self.forbidden(step) {
+        if let Some(why) = self.forbidden(&step.touches) {
             return Begin::Refuse(why);
         }
         match sight.fill(step, &step.with) {
@@ -80,12 +80,29 @@ impl Executor {
 
     /// Why a step must neither be looked at nor taken back: the inventory leads to something else now than what it acted on.
     pub(super) fn moved(&self, id: &StepId) -> Option<String> {
-        self.run.plan.step(id).and_then(|step| self.forbidden(step))
+        let step = self.run.plan.step(id)?;
+        match self.run.state(id) {
+            // What takes it back acts on what it names itself, too.
+            StepState::Succeeded | StepState::Rejected | StepState::Undoing | StepState::UndoInDoubt => {
+                self.forbidden(step.grips().map(|(_, touch)| touch))
+            }
+            StepState::Waiting
+            | StepState::AwaitingApproval
+            | StepState::Running
+            | StepState::Backoff
+            | StepState::InDoubt
+            | StepState::Held
+            | StepState::Failed
+            | StepState::Skipped
+            | StepState::NotRun
+            | StepState::Undone
+            | StepState::UndoFailed => self.forbidden(&step.touches),
+        }
     }
 
     /// What the live inventory does not allow any more. It may only narrow a run.
-    fn forbidden(&self, step: &PlanStep) -> Option<String> {
-        for touch in &step.touches {
+    fn forbidden<'t>(&self, touches: impl IntoIterator<Item = &'t Touch>) -> Option<String> {
+        for touch in touches {
             let name = &touch.resource;
             let Some(live) = self.ports.inventory.resource(name) else { return Some(format!("{name} is no longer in the inventory")) };
             let changed = self.run.plan.resources.get(name).is_some_and(|pinned| *pinned != live.identity);

@@ -114,7 +114,7 @@ impl Executor {
             }
             Err(why) => vec![frozen(None, None, why)],
         };
-        all.into_iter().filter(|freeze| self.run.plan.all_steps().any(|step| freeze.stops(step))).collect()
+        all.into_iter().filter(|freeze| self.run.plan.all_steps().any(|step| freeze.stops_undo(step))).collect()
     }
 
     /// Step types of this plan that may change anything although a step of them names no resource.
@@ -123,8 +123,11 @@ impl Executor {
             .run
             .plan
             .all_steps()
-            .filter(|step| step.touches.is_empty() && self.may_change(step))
-            .map(|step| step.step_type.as_str())
+            .flat_map(|step| {
+                let own = (step.touches.is_empty() && self.may_change(step)).then_some(step.step_type.as_str());
+                let undo = step.written_undo().filter(|undo| undo.touches.is_empty()).map(|undo| undo.step_type.as_str());
+                own.into_iter().chain(undo)
+            })
             .collect();
         types.into_iter().map(str::to_owned).collect()
     }

@@ -7,7 +7,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::{Executor, ExecutorError};
 use crate::census::{Found, Listing, Moment, Subject, subjects};
-use crate::context::ReadContext;
+use crate::context::{Purpose, ReadContext};
 use crate::facts;
 use crate::journal::{Event, RunId};
 use crate::ports::Ports;
@@ -41,11 +41,12 @@ impl Executor {
     fn question(&self, subject: Subject) -> Option<Question> {
         let plan = &self.run.plan;
         let asks = |step: &&PlanStep| {
-            step.step_type == subject.step_type
-                && step.touches.iter().any(|touch| touch.resource == subject.resource && touch.effect > Effect::Read)
+            step.grips().any(|(step_type, touch)| {
+                step_type == subject.step_type && touch.resource == subject.resource && touch.effect > Effect::Read
+            })
         };
         let step = plan.steps.iter().chain(&plan.finally).find(asks)?;
-        Some(Question { step: step.id.clone(), facts: Arc::new(facts::for_step(&self.run, &self.known, step)), subject })
+        Some(Question { step: step.id.clone(), facts: Arc::new(facts::for_step(&self.run, &self.known, step, Purpose::Step)), subject })
     }
 
     pub(super) fn listed(&mut self, listed: Result<Event, JoinError>) -> Result<(), ExecutorError> {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio::task::{Id, JoinSet};
 
 use crate::clock::Instant;
 use crate::context::Progress;
@@ -33,6 +33,7 @@ use crate::run::{IllegalTransition, Run, RunPhase, StepState};
 use crate::steering::{Command, SteerError};
 use crate::tenure::{Standing, Tenure, TenureError};
 use lifeboat_runbooks::names::StepId;
+use lifeboat_runbooks::plan::PlanStep;
 use lifeboat_store::{Changes, OwnerId, Seq, StoreError};
 use perform::{Call, TaskEnd};
 use record::Flushed;
@@ -149,7 +150,7 @@ pub struct Executor {
     calls: Vec<Call>,
     busy: BTreeSet<StepId>,
     tasks: JoinSet<TaskEnd>,
-    of_task: HashMap<Id, (StepId, perform::Kind, AbortHandle)>,
+    of_task: HashMap<Id, perform::UnderWay>,
     /// Wakes where a lock changes; only runs that make way for others look.
     wishes: Option<Changes>,
     /// What must not be changed for now.
@@ -257,7 +258,11 @@ impl Executor {
             .iter()
             .chain(&plan.finally)
             .filter(|step| matches!(self.run.state(&step.id), StepState::InDoubt | StepState::UndoInDoubt));
-        in_doubt.map(|step| (step.id.clone(), now.after(Duration::from_millis(step.timeout_ms)))).collect()
+        let length = |step: &PlanStep| {
+            let undo = step.written_undo().filter(|_| self.run.state(&step.id) == StepState::UndoInDoubt);
+            undo.map_or(step.timeout_ms, |undo| undo.timeout_ms)
+        };
+        in_doubt.map(|step| (step.id.clone(), now.after(Duration::from_millis(length(step))))).collect()
     }
 
     async fn drive_while_it_lasts(&mut self) -> Result<Driven, ExecutorError> {
@@ -392,10 +397,9 @@ impl Executor {
             return Err(ExecutorError::LeaseLost(self.run.id.clone()));
         }
         for call in self.calls.drain(..) {
-            let step = call.step.clone();
-            let kind = call.kind();
-            let handle = self.tasks.spawn(perform::perform(call));
-            self.of_task.insert(handle.id(), (step, kind, handle));
+            let (step, kind, purpose) = (call.step.clone(), call.kind(), call.purpose);
+            let task = self.tasks.spawn(perform::perform(call));
+            self.of_task.insert(task.id(), perform::UnderWay { step, kind, purpose, task });
         }
         Ok(())
     }
@@ -410,6 +414,7 @@ impl Executor {
             Action::Observe { step } => match self.moved(&step) {
                 Some(why) if self.run.state(&step) == StepState::UndoInDoubt => self.record(Event::UndoFailed { step, why }),
                 Some(why) => self.record(Event::StepHeld { step, why, evidence: Evidence::none() }),
+                None if self.run.state(&step) == StepState::UndoInDoubt => self.look_at_undo(&step),
                 None => self.call(&step, perform::Kind::Observe),
             },
             Action::List { moment } => {
@@ -419,13 +424,7 @@ impl Executor {
             Action::Adopt { step } => self.call(&step, perform::Kind::Execute),
             Action::Expire { step } => self.record(Event::ApprovalExpired { step }),
             Action::CallOff { step, why } => self.call_off(step, why),
-            Action::Undo { step } => {
-                self.record_undo_start(&step)?;
-                match self.moved(&step) {
-                    Some(why) => self.record(Event::UndoFailed { step, why }),
-                    None => self.call(&step, perform::Kind::Undo),
-                }
-            }
+            Action::Undo { step } => self.take_back(&step),
             Action::Hold { why } => self.record(Event::RunHeld { why }),
             Action::Release => self.record(Event::RunReleased),
             Action::Unwind { turn, back } => self.record(Event::UnwindingStarted { turn, back }),

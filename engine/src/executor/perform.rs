@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use super::{Executor, Handle};
 use crate::clock::{Clock, Instant};
-use crate::context::{Progress, ReadContext, RunFacts, StepContext};
+use crate::context::{Progress, Purpose, ReadContext, RunFacts, StepContext};
 use crate::facts;
 use crate::ports::Ports;
 use crate::registry::{Missing, StepType};
@@ -21,7 +22,7 @@ use crate::run::effect_of;
 use crate::step::{Observation, Readiness, Retryable, StepError};
 use crate::tenure::Standing;
 use lifeboat_runbooks::names::{Effect, StepId};
-use lifeboat_runbooks::plan::{ErrorClass, PlanStep, Retry};
+use lifeboat_runbooks::plan::{ErrorClass, PlanStep, Retry, WrittenUndo};
 
 /// Longest time of one `prepare`: it only looks.
 const PREPARE_FOR_MAX: Duration = Duration::from_secs(30);
@@ -49,10 +50,20 @@ pub(crate) enum Kind {
     Give,
 }
 
+/// A call that was made and has not ended.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    pub(super) step: StepId,
+    pub(super) kind: Kind,
+    pub(super) purpose: Purpose,
+    pub(super) task: AbortHandle,
+}
+
 /// A call with everything that it needs.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(super) step: StepId,
+    pub(super) purpose: Purpose,
     pub(super) step_type: Arc<dyn StepType>,
     pub(super) attempt: u32,
     pub(super) with: Value,
@@ -77,6 +88,7 @@ pub(crate) struct Call {
 #[derive(Debug)]
 pub(crate) struct TaskEnd {
     pub(super) step: StepId,
+    pub(super) purpose: Purpose,
     pub(super) attempt: u32,
     pub(super) with: Value,
     pub(super) answer: Answer,
@@ -99,6 +111,7 @@ impl Executor {
             self.ports.registry.step(&step.step_type).cloned().unwrap_or_else(|| Missing::named(&step.step_type));
         Call {
             step: step.id.clone(),
+            purpose: Purpose::Step,
             step_type,
             attempt: if kind == Kind::Prepare { attempts + 1 } else { attempts },
             with,
@@ -109,11 +122,30 @@ impl Executor {
             timeout: Duration::from_millis(step.timeout_ms),
             retry: step.retry,
             ports: self.ports.clone(),
-            facts: Arc::new(facts::for_step(&self.run, &self.known, step)),
+            facts: Arc::new(facts::for_step(&self.run, &self.known, step, Purpose::Step)),
             handle: self.handle.clone(),
             standing: self.standing.clone(),
             unquiet_until: self.unquiet_until.get(&step.id).copied(),
             turned_back: (kind == Kind::Execute && main).then(|| self.turned_back.subscribe()),
+        }
+    }
+
+    /// A call of a step's written undo, with what was journaled of it.
+    pub(super) fn new_undo_call(&self, step: &PlanStep, undo: &WrittenUndo, kind: Kind, with: Value) -> Call {
+        let record = self.run.steps.get(&step.id);
+        let act = record.and_then(|record| record.undo_act.as_ref());
+        let undos = record.map_or(0, |record| record.undos);
+        Call {
+            purpose: Purpose::WrittenUndo,
+            step_type: self.ports.registry.step(&undo.step_type).cloned().unwrap_or_else(|| Missing::named(&undo.step_type)),
+            attempt: if kind == Kind::Prepare { undos + 1 } else { undos },
+            intent: act.map(|act| act.intent.clone()).unwrap_or(Value::Null),
+            done: Value::Null,
+            look_first: act.is_some(),
+            timeout: Duration::from_millis(undo.timeout_ms),
+            facts: Arc::new(facts::for_step(&self.run, &self.known, step, Purpose::WrittenUndo)),
+            turned_back: None,
+            ..self.new_call(step, kind, with)
         }
     }
 }
@@ -144,6 +176,7 @@ impl Call {
             Arc::clone(&self.facts),
             deadline,
         )
+        .made_for(self.purpose)
     }
 
     fn step_context(&self) -> StepContext {
@@ -171,7 +204,7 @@ pub(crate) async fn perform(call: Call) -> TaskEnd {
             Answer::Undone(acting(&call, call.step_type.undo(&call.with, &call.intent, &call.done, &cx)).await.unwrap_or_else(Err))
         }
     };
-    TaskEnd { step: call.step, attempt: call.attempt, with: call.with, answer }
+    TaskEnd { step: call.step, purpose: call.purpose, attempt: call.attempt, with: call.with, answer }
 }
 
 /// Waits until nothing that an earlier process began can take effect any more. A look before that could see "not done" too early.

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::task::{Id, JoinError};
 
-use super::perform::{Answer, Kind, TaskEnd};
+use super::perform::{Answer, Kind, TaskEnd, UnderWay};
 use super::{Executor, ExecutorError};
+use crate::context::Purpose;
 use crate::evidence::Evidence;
 use crate::journal::{Event, Seen};
 use crate::mutants::{self, Mutant};
@@ -32,7 +33,7 @@ impl Executor {
             }
             Err(error) => {
                 // A step that panicked may have acted before: its outcome is unknown.
-                let Some((step, kind, _)) = self.of_task.remove(&error.id()) else { return Ok(()) };
+                let Some(UnderWay { step, kind, purpose, .. }) = self.of_task.remove(&error.id()) else { return Ok(()) };
                 let lost = if error.is_cancelled() {
                     // Only calls that can have no effect are cut off.
                     StepError::hopeless("it was cut off, because the run turned back")
@@ -45,12 +46,15 @@ impl Executor {
                     Kind::Observe => Answer::Observed(Ok(Observation::Unknown { why: lost.to_string() })),
                     Kind::Undo => Answer::Undone(Err(lost)),
                 };
-                TaskEnd { step, attempt: 0, with: Value::Null, answer }
+                TaskEnd { step, purpose, attempt: 0, with: Value::Null, answer }
             }
         };
         self.busy.remove(&end.step);
         let plan = Arc::clone(&self.run.plan);
         let Some(step) = plan.step(&end.step) else { return Ok(()) };
+        if end.purpose == Purpose::WrittenUndo {
+            return self.undo_answered(step, end.with, end.answer);
+        }
         match end.answer {
             Answer::Prepared(answer) => self.prepared(step, end.attempt, end.with, answer),
             Answer::Executed(Ok(value)) => self.succeeded(step, value, Seen::Executed).await,

@@ -129,10 +129,6 @@ impl Executor {
         Ok(Output::Kept { digest: digest.to_string(), bytes: bytes.len() as u64 })
     }
 
-    pub(super) fn record_undo_start(&mut self, step: &StepId) -> Result<(), ExecutorError> {
-        if self.run.state(step) == StepState::Undoing { Ok(()) } else { self.record(Event::UndoStarted { step: step.clone() }) }
-    }
-
     /// A step that will not go on. Where an attempt acted it has failed rather than not run.
     pub(super) fn call_off(&mut self, step: StepId, why: String) -> Result<(), ExecutorError> {
         let acted = self.run.steps.get(&step).is_some_and(|record| record.attempts > 0);

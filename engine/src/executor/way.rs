@@ -4,7 +4,8 @@
 use lifeboat_runbooks::names::Effect;
 use lifeboat_runbooks::plan::OnFailure;
 
-use super::{Executor, ExecutorError, perform::Kind};
+use super::perform::{Kind, UnderWay};
+use super::{Executor, ExecutorError};
 use crate::history;
 use crate::journal::{Back, Event, RunId, Turn};
 use crate::preemption::makes_way;
@@ -49,7 +50,7 @@ impl Executor {
 
     /// Ends calls that can have no effect: a wait of an hour must not keep a disaster waiting.
     fn cut_off_looks(&mut self) {
-        for (step, kind, task) in self.of_task.values() {
+        for UnderWay { step, kind, task, .. } in self.of_task.values() {
             let looks = match kind {
                 Kind::Prepare => true,
                 Kind::Execute => self.run.plan.step(step).is_some_and(|step| effect_of(step) == Effect::Read),

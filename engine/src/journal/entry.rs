@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Event;
 
 /// Version of the stored form of an entry.
-pub const ENTRY_FORMAT: u16 = 1;
+pub const ENTRY_FORMAT: u16 = 2;
 
 /// An event with who wrote it and when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

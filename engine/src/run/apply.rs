@@ -204,10 +204,11 @@ impl Run {
                 self.phase(PhaseChange::Unwound, None)?;
                 self.turn = Some((turn.clone(), *back));
             }
-            Event::UndoStarted { step } => {
+            Event::UndoStarted { step, act } => {
                 let record = self.change(step, StepChange::UndoStarted, at)?;
                 record.undos += 1;
                 record.retry_at = None;
+                record.undo_act.clone_from(act);
             }
             Event::UndoInDoubt { step, why } => {
                 let record = self.change(step, StepChange::UndoOutcomeUnknown, at)?;

@@ -10,6 +10,7 @@ use crate::approval::ApprovalStep;
 use crate::journal::Actor;
 use crate::mutants::{self, Mutant};
 use crate::step::Step as _;
+use lifeboat_runbooks::catalog::Touch;
 use lifeboat_runbooks::names::Effect;
 use lifeboat_runbooks::plan::PlanStep;
 
@@ -48,6 +49,19 @@ impl Frozen {
             Some(resource) => step.touches.iter().any(|touch| touch.resource == *resource && touch.effect > Effect::Read),
         }
     }
+
+    /// Whether it stops taking this step back: what the step did is frozen, or what its written undo would do.
+    #[must_use]
+    pub fn stops_undo(&self, step: &PlanStep) -> bool {
+        let written = step.written_undo().is_some_and(|undo| {
+            let changes = |touch: &Touch| touch.effect > Effect::Read;
+            match &self.resource {
+                None => undo.touches.iter().any(changes) || (undo.touches.is_empty() && self.blind.contains(&undo.step_type)),
+                Some(resource) => undo.touches.iter().any(|touch| touch.resource == *resource && changes(touch)),
+            }
+        });
+        written || self.stops(step)
+    }
 }
 
 /// What keeps one step from starting, or its undo.
@@ -60,7 +74,17 @@ pub enum Brake<'a> {
 }
 
 impl Run {
-    /// What keeps this step from starting, or its undo.
+    /// What keeps this step from being taken back.
+    #[must_use]
+    pub fn undo_brake(&self, step: &PlanStep) -> Option<Brake<'_>> {
+        let paused = self.paused.as_ref().filter(|_| !mutants::is(Mutant::PauseIgnored)).map(Brake::Paused);
+        paused.or_else(|| {
+            let frozen = self.frozen.iter().find(|frozen| frozen.stops_undo(step) && !mutants::is(Mutant::FreezeIgnored));
+            frozen.map(Brake::Frozen)
+        })
+    }
+
+    /// What keeps this step from starting.
     #[must_use]
     pub fn brake(&self, step: &PlanStep) -> Option<Brake<'_>> {
         self.paused

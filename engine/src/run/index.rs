@@ -209,8 +209,10 @@ pub(crate) fn lost_need<'plan>(run: &super::Run, step: &'plan PlanStep) -> Optio
 
 /// Whether unwinding takes this step's effect back.
 fn is_undone_by_unwinding(step: &PlanStep) -> bool {
-    match step.undo {
+    match &step.undo {
         UndoRule::Default => effect_of(step) > Effect::Read,
+        // Whoever wrote it knows that there is something to take back, also where nothing is named that the step grips.
+        UndoRule::Written(_) => true,
         UndoRule::Never => false,
     }
 }

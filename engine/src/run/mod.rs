@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::census::Listing;
 use crate::context::{Approval, Proof};
-use crate::journal::{Actor, Back, Incident, Lock, Outcome, Output, RunId, Turn};
+use crate::journal::{Actor, Back, Incident, Lock, Outcome, Output, RunId, Turn, UndoAct};
 use crate::measure::Measure;
 use crate::mutants::{self, Mutant};
 use crate::predict::Predicted;
@@ -193,6 +193,8 @@ pub struct StepRun {
     pub retry_at: Option<Timestamp>,
     /// Undos begun, counted anew after a person's decision.
     pub undos: u32,
+    /// What the last written undo was to do.
+    pub undo_act: Option<Box<UndoAct>>,
     /// When its output was measured last: as the step ended, or again for people who are asked.
     pub measured_at: Option<Timestamp>,
     /// The open or last question to people.
@@ -385,6 +387,12 @@ pub const DRILL: &str = "drill";
 #[must_use]
 pub fn effect_of(step: &PlanStep) -> Effect {
     step.touches.iter().map(|touch| touch.effect).max().unwrap_or(Effect::Read)
+}
+
+/// Whether there is something to take back once a step is done: it changes what it grips, or its runbook writes how it is taken back.
+#[must_use]
+pub fn leaves_effect(step: &PlanStep) -> bool {
+    effect_of(step) > Effect::Read || step.written_undo().is_some()
 }
 
 /// Whether a step crosses the point of no return when it starts.

@@ -142,8 +142,10 @@ pub struct Script {
     pub gates: Turns<Gate>,
     /// To `observe`.
     pub sights: Turns<Sight>,
-    /// To `undo`.
+    /// To `undo`, and to the act of a written undo.
     pub backs: Turns<Back>,
+    /// To the `prepare` of a written undo.
+    pub undo_gates: Turns<Gate>,
 }
 
 impl Default for Script {
@@ -153,6 +155,7 @@ impl Default for Script {
             gates: Turns::always(Gate::Ready),
             sights: Turns::always(Sight::Truth),
             backs: Turns::always(Back::Succeed),
+            undo_gates: Turns::always(Gate::Ready),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::process::{Point, Process, Then};
 use super::script::{Act, Back, Count, Gate, Sight};
 use super::world::{Whose, World};
 use crate::census::{Census, Thing};
-use crate::context::{Proof, ReadContext, StepContext};
+use crate::context::{Proof, Purpose, ReadContext, StepContext};
 use crate::evidence::Evidence;
 use crate::measure::Measure;
 use crate::registry::{Registry, StepType};
@@ -82,7 +82,9 @@ impl Simulated {
         for touch in self.real.examine(with).map(|examined| examined.touches).unwrap_or_default() {
             if touch.effect > Effect::Read {
                 self.world.check_lock(cx, &touch.resource).await;
-                self.world.is_at(&whose(cx), &touch.resource);
+                if cx.purpose == Purpose::Step {
+                    self.world.is_at(&whose(cx), &touch.resource);
+                }
                 let opened = cx.inventory.resource(&touch.resource).is_some_and(|live| live.drill == DrillPolicy::Allow);
                 if cx.facts.mode == DRILL && !opened {
                     self.world.breaks("drill", format!("{} of a drill changes {}, which is not open to drills", cx.step, touch.resource));
@@ -194,6 +196,10 @@ impl Simulated {
         if matches!(then, Then::Fail | Then::Full) {
             return Err(StepError::unknown("the request of an undo was lost"));
         }
+        // A type's own undo bears being repeated. What a runbook writes need not.
+        if cx.purpose == Purpose::WrittenUndo && self.world.undone().contains(&whose) {
+            self.world.breaks("undo once", format!("what is written to take back {} was done twice", cx.step));
+        }
         self.world.take_back(&whose, cx.clock.instant());
         self.process.past(then).await;
         if back == Back::LoseAnswer || then == Then::GoAndFail {
@@ -254,7 +260,7 @@ impl StepType for Simulated {
         if self.info().name == "promote-db" && self.world.knows_database(with) && !fenced(with, cx) {
             return Ok(Readiness::Refused { why: "the old primary is not proven fenced, and nobody accepted that".into(), evidence });
         }
-        match self.world.next_gate(cx.step.as_str()) {
+        match self.world.next_gate(cx) {
             Gate::Ready => {
                 let intent = serde_json::to_value(Intent { key: cx.idempotency_key(), attempt: cx.attempt });
                 let intent = intent.map_err(|error| StepError::unknown(error.to_string()))?;
@@ -270,7 +276,17 @@ impl StepType for Simulated {
     }
 
     async fn execute(&self, with: &Value, journaled: &Value, cx: &StepContext) -> Result<Value, StepError> {
-        let _under = self.world.enter("execute", cx).await;
+        let what = if cx.purpose == Purpose::WrittenUndo { "undo" } else { "execute" };
+        let _under = self.world.enter(what, cx).await;
+        if cx.purpose == Purpose::WrittenUndo {
+            self.check("undo", with, cx, &[StepState::Undoing]).await;
+            let intent = intent(journaled)?;
+            if intent.key != cx.idempotency_key() {
+                self.world.breaks("intent", format!("the intent of the undo of {} came back as {journaled}", cx.step));
+            }
+            self.take_back(cx).await?;
+            return Ok(self.output(with, cx));
+        }
         // A step that only looks may be asked for its facts again after it is done.
         let wanted: &[StepState] = if self.changes() { &[StepState::Running] } else { &[StepState::Running, StepState::Succeeded] };
         self.check("execute", with, cx, wanted).await;
@@ -294,9 +310,13 @@ impl StepType for Simulated {
         }
         let whose = whose(cx);
         self.world.arrive(&whose, cx.clock.instant());
+        let there = self.world.stands_by(&whose);
         Ok(match self.world.next_sight(cx.step.as_str()) {
+            // What a written undo does is done where the effect is gone.
+            Sight::Truth if cx.purpose == Purpose::WrittenUndo && there => Observation::NotDone,
+            Sight::Truth if cx.purpose == Purpose::WrittenUndo => Observation::Done(self.output(with, cx)),
             Sight::Truth if self.world.under_way(&whose, cx.clock.instant()).is_some() => Observation::InProgress,
-            Sight::Truth if self.world.stands_by(&whose) => Observation::Done(self.output(with, cx)),
+            Sight::Truth if there => Observation::Done(self.output(with, cx)),
             Sight::Truth | Sight::NotDone => Observation::NotDone,
             Sight::InProgress => Observation::InProgress,
             Sight::Foreign => Observation::Foreign { evidence: Evidence::of("owner", "somebody else") },

@@ -10,9 +10,10 @@ use super::script::{Act, Back, Count, Gate, Script, Sight, Turns};
 use super::trace::Trace;
 use crate::ReadContext;
 use crate::clock::Instant;
+use crate::context::Purpose;
 use crate::history;
 use crate::journal::{Event, RunId};
-use crate::run::StepState;
+use crate::run::{StepRun, StepState};
 use lifeboat_runbooks::names::StepId;
 use lifeboat_store::{LogId, MemoryStore, OwnerId, Seq};
 use serde_json::Value;
@@ -174,6 +175,12 @@ impl World {
         self
     }
 
+    /// The next answers of the gate of its written undo.
+    pub fn undo_gates(&self, step: &str, gates: &[Gate]) -> &Self {
+        self.script(step, |script| script.undo_gates.first = gates.iter().copied().collect());
+        self
+    }
+
     /// The next censuses of any type; after them every one tells the truth.
     pub fn counts(&self, counts: &[Count]) -> &Self {
         self.inner().censuses.first = counts.iter().copied().collect();
@@ -196,8 +203,11 @@ impl World {
         self.script(step, |script| script.acts.next())
     }
 
-    pub(super) fn next_gate(&self, step: &str) -> Gate {
-        self.script(step, |script| script.gates.next())
+    pub(super) fn next_gate(&self, cx: &ReadContext) -> Gate {
+        self.script(cx.step.as_str(), |script| match cx.purpose {
+            Purpose::Step => script.gates.next(),
+            Purpose::WrittenUndo => script.undo_gates.next(),
+        })
     }
 
     pub(super) fn next_sight(&self, step: &str) -> Sight {
@@ -327,7 +337,11 @@ impl World {
     pub(super) async fn check_order(&self, what: &'static str, cx: &ReadContext, wanted: &[StepState]) {
         match history::load(&self.store, &cx.run).await {
             Ok(loaded) => {
-                let found = loaded.run.steps.get(&cx.step).map(|step| (step.state, step.attempts));
+                let count = |step: &StepRun| match cx.purpose {
+                    Purpose::Step => step.attempts,
+                    Purpose::WrittenUndo => step.undos,
+                };
+                let found = loaded.run.steps.get(&cx.step).map(|step| (step.state, count(step)));
                 if !found.is_some_and(|(state, attempt)| wanted.contains(&state) && attempt == cx.attempt) {
                     self.breaks("order", format!("{what} of {} attempt {} while the durable journal has {found:?}", cx.step, cx.attempt));
                 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lifeboat_engine::executor::Executor;
-use lifeboat_engine::journal::{Entry, EntryError, Event, Outcome, Output};
+use lifeboat_engine::journal::{ENTRY_FORMAT, Entry, EntryError, Event, Outcome, Output};
 use lifeboat_engine::run::{Run, StepState};
 use lifeboat_store::FaultyStore;
 use serde_json::{Value, json};
@@ -15,6 +15,9 @@ use crate::world::stage::{RestWords, nobody, on_stage};
 
 /// One entry a line, every kind of event at least once.
 const FORMAT_1: &str = include_str!("../samples/journal-1.jsonl");
+
+/// The same for what format 2 writes otherwise than format 1.
+const FORMAT_2: &str = include_str!("../samples/journal-2.jsonl");
 
 /// Kinds of events, as they are written.
 const KINDS: usize = 28;
@@ -35,12 +38,24 @@ fn a_journal_of_format_1_still_opens_and_is_written_the_same() {
 }
 
 #[test]
+fn a_journal_of_format_2_still_opens_and_is_written_the_same() {
+    assert_eq!(ENTRY_FORMAT, 2, "a newer format keeps a sample of its own");
+    let mut acts = 0;
+    for line in FORMAT_2.lines() {
+        let entry = Entry::decode(line.as_bytes()).unwrap();
+        assert_eq!((entry.format, String::from_utf8(entry.encode().unwrap()).unwrap().as_str()), (2, line));
+        acts += u32::from(matches!(entry.event, Event::UndoStarted { act: Some(_), .. }));
+    }
+    assert_eq!(acts, 1);
+}
+
+#[test]
 fn an_entry_of_a_newer_program_is_told_apart_from_damage() {
     let line = FORMAT_1.lines().next().unwrap();
-    let newer = line.replacen("\"format\":1", "\"format\":2", 1).replacen("run_admitted", "run_welcomed", 1);
-    assert!(matches!(Entry::decode(newer.as_bytes()), Err(EntryError::Newer { found: 2 })));
-    let newer_but_alike = line.replacen("\"format\":1", "\"format\":2", 1);
-    assert!(matches!(Entry::decode(newer_but_alike.as_bytes()), Err(EntryError::Newer { found: 2 })));
+    let newer = line.replacen("\"format\":1", "\"format\":3", 1).replacen("run_admitted", "run_welcomed", 1);
+    assert!(matches!(Entry::decode(newer.as_bytes()), Err(EntryError::Newer { found: 3 })));
+    let newer_but_alike = line.replacen("\"format\":1", "\"format\":3", 1);
+    assert!(matches!(Entry::decode(newer_but_alike.as_bytes()), Err(EntryError::Newer { found: 3 })));
     let unknown = line.replacen("run_admitted", "run_welcomed", 1);
     for damaged in [unknown.as_str(), "", "{}", "null", &line[..line.len() - 1]] {
         assert!(matches!(Entry::decode(damaged.as_bytes()), Err(EntryError::Unreadable(_))), "{damaged}");

@@ -27,3 +27,4 @@ mod tables;
 mod takeover;
 mod undo;
 mod why;
+mod written_undo;

@@ -295,7 +295,7 @@ fn events() -> Vec<(StepChange, bool, Event)> {
         (C::ResolvedSkip, false, resolved(Resolution::Skip)),
         (C::ResolvedGiveUp, false, resolved(Resolution::GiveUp)),
         (C::Rejected, false, Event::StepRejected { step: step(), assertion: why() }),
-        (C::UndoStarted, false, Event::UndoStarted { step: step() }),
+        (C::UndoStarted, false, Event::UndoStarted { step: step(), act: None }),
         (C::UndoSucceeded, false, Event::UndoSucceeded { step: step() }),
         (C::UndoOutcomeUnknown, false, Event::UndoInDoubt { step: step(), why: why() }),
         (C::UndoNotDone, false, Event::UndoNotDone { step: step(), why: why(), retry_at: dawn() }),

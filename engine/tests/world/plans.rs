@@ -7,7 +7,9 @@ use lifeboat_engine::journal::Actor;
 use lifeboat_engine::registry::Registry;
 use lifeboat_engine::{Effect, StepId, Touch};
 use lifeboat_runbooks::catalog::Resources;
-use lifeboat_runbooks::plan::{ErrorClass, Objectives, OnFailure, PLAN_FORMAT, Places, Plan, PlanStep, Retry, Return, UndoRule};
+use lifeboat_runbooks::plan::{
+    ErrorClass, Objectives, OnFailure, PLAN_FORMAT, Places, Plan, PlanStep, Retry, Return, UndoRule, WrittenUndo,
+};
 use lifeboat_runbooks::{PlanRequest, Source};
 use lifeboat_store::Digest;
 use serde_json::{Value, json};
@@ -157,6 +159,14 @@ impl Draft {
         self
     }
 
+    /// This draft is what takes it back, in place of its type's own undo.
+    pub(crate) fn undone_by(mut self, undo: Self) -> Self {
+        let PlanStep { step_type, version, with, timeout_ms, touches, .. } = undo.0;
+        let preview = format!("{step_type} back");
+        self.0.undo = UndoRule::Written(Box::new(WrittenUndo { step_type, version, with, timeout_ms, touches, preview }));
+        self
+    }
+
     pub(crate) fn version(mut self, version: u16) -> Self {
         self.0.version = version;
         self
@@ -222,7 +232,7 @@ impl PlanWords for Plan {
     }
 
     fn bound_to(mut self, inventory: &Inventory) -> Self {
-        for touch in self.steps.iter().chain(&self.finally).flat_map(|step| &step.touches) {
+        for (_, touch) in self.steps.iter().chain(&self.finally).flat_map(PlanStep::grips) {
             if let Some(found) = inventory.resource(&touch.resource) {
                 self.resources.insert(touch.resource.clone(), found.identity);
             }

@@ -71,7 +71,7 @@ fn step_change(event: &Event, id: &lifeboat_engine::StepId, was: StepState, is: 
         Event::ApprovalVoided { step, .. } => (step, C::Voided),
         Event::ApprovalDenied { step, .. } => (step, C::Denied),
         Event::ApprovalExpired { step } => (step, C::Expired),
-        Event::UndoStarted { step } => (step, C::UndoStarted),
+        Event::UndoStarted { step, .. } => (step, C::UndoStarted),
         Event::UndoSucceeded { step } => (step, C::UndoSucceeded),
         Event::UndoInDoubt { step, .. } => (step, C::UndoOutcomeUnknown),
         Event::UndoNotDone { step, .. } => (step, C::UndoNotDone),

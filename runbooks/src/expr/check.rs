@@ -51,6 +51,10 @@ pub(crate) trait World {
     fn item(&self) -> Option<Ty> {
         None
     }
+    /// Type of `outputs`, where it is what a step gave that is taken back.
+    fn outputs(&self) -> Option<Ty> {
+        None
+    }
     /// A step by name.
     fn step(&self, name: &str) -> Seen;
 }
@@ -111,6 +115,7 @@ impl Checker<'_> {
         let known = match name {
             "mode" | "inputs" | "steps" => true,
             "item" | "index" => self.world.item().is_some(),
+            "outputs" => self.world.outputs().is_some(),
             _ => false,
         };
         !known && !self.variables.iter().any(|(variable, _)| variable == name)
@@ -132,6 +137,10 @@ impl Checker<'_> {
                     self.report(codes::UNKNOWN_NAME, expr, format!("there is no `{name}` here"), Some(help))
                 }
             },
+            "outputs" => self.world.outputs().unwrap_or_else(|| {
+                let help = "write steps.<id>.outputs; only a written `undo` has `outputs` of its own".to_owned();
+                self.report(codes::UNKNOWN_NAME, expr, "there is no `outputs` here".to_owned(), Some(help))
+            }),
             _ => {
                 let help = match self.world.inputs() {
                     Ty::Object(inputs) if inputs.fields.contains_key(name) => Some(format!("write inputs.{name}")),
@@ -257,7 +266,11 @@ impl Checker<'_> {
                 self.report(codes::NOT_AN_ANCESTOR, expr, message, Some(why.to_owned()))
             }
             Seen::Itself => {
-                let help = Some("only `assert` may read the step's own outputs".to_owned());
+                let help = match self.world.outputs() {
+                    Some(_) => "what it gave is `outputs` here",
+                    None => "only `assert` may read the step's own outputs",
+                };
+                let help = Some(help.to_owned());
                 self.report(codes::NOT_AN_ANCESTOR, expr, format!("the step `{name}` cannot read itself"), help)
             }
             Seen::Unknown(help) => self.report(codes::UNKNOWN_STEP, expr, format!("there is no step `{name}`"), help),

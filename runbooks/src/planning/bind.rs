@@ -14,6 +14,15 @@ use crate::rules::resources::{Reference, ReferenceKind, below, references, unkno
 use crate::runbook::{DRILL, Step};
 use crate::shape::{Kind, Shape, sample};
 
+/// Whose parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Which {
+    /// The step's own.
+    Step,
+    /// Those of its written undo.
+    Undo,
+}
+
 /// Parameters of one step, ready for the plan.
 #[derive(Clone)]
 pub(super) struct Kept {
@@ -56,14 +65,18 @@ impl Pointer<'_> {
 }
 
 impl Expander<'_> {
-    /// The parameters of a step in this frame; `None` where something is wrong with them, which is reported.
-    pub(super) fn parameters(&mut self, frame: &Frame, index: usize, problems: &mut Vec<Diagnostic>) -> Option<Kept> {
-        if let Some(kept) = self.kept.get(&(frame.file, index)) {
+    /// The parameters of a step, or of its written undo, in this frame; `None` where something is wrong with them, which is reported.
+    pub(super) fn parameters(&mut self, frame: &Frame, place: (usize, Which), problems: &mut Vec<Diagnostic>) -> Option<Kept> {
+        let key = (frame.file, place.0, place.1);
+        if let Some(kept) = self.kept.get(&key) {
             return Some(kept.clone());
         }
         let files = self.files;
         let checked = &files[frame.file];
-        let step = checked.graph.steps[index];
+        let step = match place.1 {
+            Which::Step => checked.graph.steps[place.0],
+            Which::Undo => checked.graph.steps[place.0].written_undo()?,
+        };
         let info = checked.catalog.step_type(&step.step_type.value)?;
         let shape = &checked.shapes(step)?.with;
         let written = step.with.as_ref().map_or_else(|| Value::Object(Map::new()), |with| with.node.to_value());
@@ -78,7 +91,7 @@ impl Expander<'_> {
         let kept = Kept { version: info.version, with: bound.with, touches, preview };
         if reads.inputs.is_none() && reads.bare.is_empty() {
             // Nothing in it depends on the frame.
-            self.kept.insert((frame.file, index), kept.clone());
+            self.kept.insert(key, kept.clone());
         }
         Some(kept)
     }

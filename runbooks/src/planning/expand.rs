@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
-use super::bind::Kept;
+use super::bind::{Kept, Which};
 use super::structure::Structure;
 use crate::catalog::Resources;
 use crate::codes;
@@ -16,11 +16,11 @@ use crate::names::StepId;
 use crate::parse::PROBLEMS_MAX;
 use crate::plan::{
     Child, ChildInput, FOR_EACH, INNER_VERSION, Inner, Item, ItemValue, OnFailure, PLAN_STEPS_MAX, PlanScope, PlanStep, RUNBOOK, Return,
-    ScopeKind, UndoRule,
+    ScopeKind, UndoRule, WrittenUndo,
 };
 use crate::rules::children::mode_of;
 use crate::rules::{Checked, loops};
-use crate::runbook::{DRILL, ForEach, RETRY_DEFAULT, Runbook, Step, TIMEOUT_DEFAULT_MS};
+use crate::runbook::{DRILL, ForEach, RETRY_DEFAULT, Runbook, Step, TIMEOUT_DEFAULT_MS, Undo};
 use crate::yaml::Node;
 
 /// Most needs of all steps together: each is looked at whenever a step ends.
@@ -41,7 +41,7 @@ pub(super) struct Expander<'a> {
     pub origins: Vec<(usize, usize)>,
     pub final_origins: Vec<(usize, usize)>,
     /// Parameters that are the same in every frame.
-    pub kept: HashMap<(usize, usize), Kept>,
+    pub kept: HashMap<(usize, usize, Which), Kept>,
     needs: usize,
     stopped: Stopped,
 }
@@ -67,6 +67,15 @@ pub(super) enum Runs {
     Never,
 }
 
+/// What becomes of the effects of a child's steps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effects {
+    /// Each as its step says.
+    TakenBack,
+    /// They stay, whatever the steps say.
+    Stay,
+}
+
 /// The item of a `for_each`, as far as it is known.
 #[derive(Clone)]
 pub(super) enum Each {
@@ -90,7 +99,7 @@ pub(super) struct Frame {
     /// What the first steps wait for.
     entry: Rc<[StepId]>,
     rule: Option<OnFailure>,
-    undo: UndoRule,
+    undo: Effects,
     part: Part,
 }
 
@@ -129,7 +138,7 @@ impl<'a> Expander<'a> {
             scope: None,
             entry: Rc::default(),
             rule: None,
-            undo: UndoRule::Default,
+            undo: Effects::TakenBack,
             part: Part::Main,
         };
         expander.file(&outermost, problems);
@@ -179,7 +188,7 @@ impl<'a> Expander<'a> {
     /// A step that a step type performs.
     fn leaf(&mut self, frame: &Frame, place: Place, id: StepId, needs: Vec<StepId>, problems: &mut Vec<Diagnostic>) {
         let step = self.files[frame.file].graph.steps[place.index];
-        let Some(bound) = self.parameters(frame, place.index, problems) else { return };
+        let Some(bound) = self.parameters(frame, (place.index, Which::Step), problems) else { return };
         let condition = step.condition.as_ref().map(|condition| condition.text.trim().to_owned());
         let runs = self.runs(frame, condition.as_deref());
         // A step that cannot run in this mode grips nothing.
@@ -190,7 +199,7 @@ impl<'a> Expander<'a> {
             }
             Runs::Never => Vec::new(),
         };
-        self.used.extend(touches.iter().map(|touch| touch.resource.clone()));
+        let Some(undo) = self.undo(frame, place, runs, problems) else { return };
         let planned = PlanStep {
             step_type: step.step_type.value.clone(),
             version: bound.version,
@@ -198,14 +207,42 @@ impl<'a> Expander<'a> {
             condition,
             timeout_ms: step.timeout_ms,
             retry: step.retry,
-            undo: if frame.undo == UndoRule::Never { UndoRule::Never } else { step.undo },
+            undo,
             point_of_no_return: step.point_of_no_return,
             touches,
             preview: bound.preview,
             inner: None,
             ..self.plain(frame, place, id, needs)
         };
+        self.used.extend(planned.grips().map(|(_, touch)| touch.resource.clone()));
         self.push(place, frame.file, planned, problems);
+    }
+
+    /// What unwinding does with a step; `None` where something is wrong with its written undo, which is reported.
+    fn undo(&mut self, frame: &Frame, place: Place, runs: Runs, problems: &mut Vec<Diagnostic>) -> Option<UndoRule> {
+        let step = self.files[frame.file].graph.steps[place.index];
+        let undo = match (frame.undo, &step.undo) {
+            (Effects::Stay, _) | (Effects::TakenBack, Undo::Never) => return Some(UndoRule::Never),
+            (Effects::TakenBack, Undo::Default) => return Some(UndoRule::Default),
+            (Effects::TakenBack, Undo::Written(undo)) => undo,
+        };
+        let bound = self.parameters(frame, (place.index, Which::Undo), problems)?;
+        let touches = match runs {
+            Runs::Perhaps => {
+                // A drill takes everything back, so what does that is guarded as the step is.
+                self.guard(frame.file, undo, &bound.touches, problems);
+                bound.touches
+            }
+            Runs::Never => Vec::new(),
+        };
+        Some(UndoRule::Written(Box::new(WrittenUndo {
+            step_type: undo.step_type.value.clone(),
+            version: bound.version,
+            with: bound.with,
+            timeout_ms: undo.timeout_ms,
+            touches,
+            preview: bound.preview,
+        })))
     }
 
     /// What every step of the plan has.
@@ -367,7 +404,7 @@ impl<'a> Expander<'a> {
             scope: Some(self.scopes.len()),
             entry: needs.into(),
             rule: step.on_failure.or(child.on_failure).or(frame.rule),
-            undo: if step.undo == UndoRule::Never { UndoRule::Never } else { frame.undo },
+            undo: if matches!(step.undo, Undo::Never) { Effects::Stay } else { frame.undo },
             part: place.part,
         };
         let scope = Child { runbook: child.name.value.clone(), mode, condition: condition.clone(), inputs };
@@ -464,7 +501,8 @@ impl<'a> Expander<'a> {
             expr::Named::These(names) => names.iter().any(|name| frame.later.contains(name)),
             expr::Named::All => !frame.later.is_empty(),
         };
-        !reads.steps.is_none() || inputs || (reads.bare.contains("item") && matches!(frame.each, Some(Each::Later)))
+        let outputs = !reads.steps.is_none() || reads.bare.contains("outputs");
+        outputs || inputs || (reads.bare.contains("item") && matches!(frame.each, Some(Each::Later)))
     }
 }
 

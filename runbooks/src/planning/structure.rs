@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::digest;
 use crate::plan::INNER_VERSION;
 use crate::rules::Checked;
+use crate::runbook::{Step, Undo};
 
 /// Version of what the digest is taken of. It stays when the stored form of a plan changes: what was drilled stays drilled.
 const STRUCTURE_FORMAT: u16 = 1;
@@ -52,14 +53,14 @@ fn of_file(file: &Checked<'_>, digests: &[String]) -> Value {
 
 fn of_step(file: &Checked<'_>, index: usize, children: &[String]) -> Value {
     let step = file.graph.steps[index];
-    let with = step.with.as_ref().map_or_else(|| Value::Object(Map::new()), |with| with.node.to_value());
+    let with = with_of(step);
     let needs: Vec<&str> = step.needs.iter().map(|need| need.value.as_str()).collect();
     let condition = step.condition.as_ref().map(|condition| condition.text.trim());
     let asserts: Vec<&str> = step.asserts.iter().map(|assert| assert.text.trim()).collect();
     let version = file.catalog.step_type(&step.step_type.value).map_or(INNER_VERSION, |info| info.version);
     let mut whole = json!({
         "id": step.name.value, "type": step.step_type.value, "version": version, "with": with, "needs": needs, "if": condition,
-        "assert": asserts, "timeout_ms": step.timeout_ms, "retry": step.retry, "undo": step.undo, "on_failure": step.on_failure,
+        "assert": asserts, "timeout_ms": step.timeout_ms, "retry": step.retry, "undo": undo_of(file, step), "on_failure": step.on_failure,
         "point_of_no_return": step.point_of_no_return,
     });
     if let Some((child, _)) = file.child(step) {
@@ -72,8 +73,23 @@ fn of_step(file: &Checked<'_>, index: usize, children: &[String]) -> Value {
     whole
 }
 
+fn undo_of(file: &Checked<'_>, step: &Step) -> Value {
+    match &step.undo {
+        Undo::Default => json!("default"),
+        Undo::Never => json!("never"),
+        Undo::Written(undo) => {
+            let version = file.catalog.step_type(&undo.step_type.value).map_or(INNER_VERSION, |info| info.version);
+            json!({ "type": undo.step_type.value, "version": version, "with": with_of(undo), "timeout_ms": undo.timeout_ms })
+        }
+    }
+}
+
+fn with_of(step: &Step) -> Value {
+    step.with.as_ref().map_or_else(|| Value::Object(Map::new()), |with| with.node.to_value())
+}
+
 /// The defaults of a child's inputs: they decide what it does where nothing is given.
-fn defaults_of(file: &Checked<'_>, step: &crate::runbook::Step) -> Value {
+fn defaults_of(file: &Checked<'_>, step: &Step) -> Value {
     let child = step.child().and_then(|(text, _)| file.runbook.child(text));
     let inputs = child.iter().flat_map(|child| &child.inputs).map(|input| (input.name.value.clone(), json!(input.default)));
     Value::Object(inputs.collect::<Map<_, _>>())

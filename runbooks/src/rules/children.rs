@@ -9,9 +9,9 @@ use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::expr::ty::{ObjectTy, Ty};
 use crate::parse::{KEYS_OF_ATTEMPTS, input_shape};
-use crate::plan::{RUNBOOK, UndoRule};
+use crate::plan::RUNBOOK;
 use crate::rules::expressions::Site;
-use crate::runbook::{DRILL, Runbook, Step};
+use crate::runbook::{DRILL, Runbook, Step, Undo};
 use crate::shape::{Field, Kind, Object, Presence, Shape, TextRules};
 use crate::suggest;
 
@@ -23,7 +23,7 @@ pub(super) fn check(checked: &Checked<'_>, index: usize, problems: &mut Vec<Diag
     }
     for key in KEYS_OF_ATTEMPTS {
         let Some(span) = step.key(key) else { continue };
-        if key == "undo" && step.undo == UndoRule::Never {
+        if key == "undo" && matches!(step.undo, Undo::Never) {
             continue;
         }
         let help = match key {

@@ -38,6 +38,8 @@ pub(crate) enum Site {
     With,
     /// Read when the step is done.
     Assert,
+    /// Read when the step is taken back by what is written in its `undo`.
+    Undo,
     /// Read when all steps of the main part are done, for whoever runs this runbook as a child.
     Outputs,
 }
@@ -105,8 +107,8 @@ fn typed(checked: &Checked<'_>, step: Option<usize>, site: Site, node: &Node, pr
 }
 
 /// Checks a value of `with` that holds expressions.
-pub(crate) fn hole(checked: &Checked<'_>, step: usize, hole: &Hole<'_, '_>, problems: &mut Vec<Diagnostic>) {
-    let Some(Typed { ty, parts }) = typed(checked, Some(step), Site::With, hole.node, problems) else { return };
+pub(crate) fn hole(checked: &Checked<'_>, step: usize, site: Site, hole: &Hole<'_, '_>, problems: &mut Vec<Diagnostic>) {
+    let Some(Typed { ty, parts }) = typed(checked, Some(step), site, hole.node, problems) else { return };
     if let Some(why) = hole.shape.early() {
         early(checked, step, hole.node, &why, problems);
     }
@@ -135,7 +137,7 @@ fn early(checked: &Checked<'_>, step: usize, node: &Node, why: &Arc<str>, proble
         let Part::Expression { text, start } = part else { continue };
         let Ok(compiled) = checked.compile(text) else { continue };
         let span = part_span(checked, node, *start, start + text.len());
-        if !compiled.reads.steps.is_none() {
+        if !compiled.reads.steps.is_none() || compiled.reads.bare.contains("outputs") {
             let message = format!("this cannot be a step's output: {why}");
             problems.push(Diagnostic::error(codes::RESOURCE_FROM_OUTPUT, span, message).help("use an input, the mode, or write the value"));
         } else if compiled.reads.bare.contains("item") && checked.lists_in_run(step) {
@@ -244,7 +246,7 @@ fn known_facts(world: &StepWorld<'_, '_>, compiled: &Compiled) -> Facts {
     let mut known = Facts::new();
     let (checked, step) = match (world.site, world.step) {
         (Site::List | Site::If | Site::Outputs, _) | (_, None) => return known,
-        (Site::With | Site::Assert, Some(step)) => (world.checked, step),
+        (Site::With | Site::Assert | Site::Undo, Some(step)) => (world.checked, step),
     };
     let Some(own) = checked.conjuncts(step) else { return known };
     if let Some(condition) = condition(checked, step) {
@@ -297,8 +299,18 @@ impl World for StepWorld<'_, '_> {
 
     fn item(&self) -> Option<Ty> {
         match self.site {
-            Site::If | Site::With | Site::Assert => self.checked.item_of(self.step?),
+            Site::If | Site::With | Site::Assert | Site::Undo => self.checked.item_of(self.step?),
             Site::List | Site::Outputs => None,
+        }
+    }
+
+    fn outputs(&self) -> Option<Ty> {
+        match self.site {
+            Site::Undo => {
+                let shapes = self.checked.shapes(self.checked.graph.steps[self.step?]);
+                Some(shapes.map_or(Ty::Reported, |shapes| shapes.outputs.clone()))
+            }
+            Site::List | Site::If | Site::With | Site::Assert | Site::Outputs => None,
         }
     }
 
@@ -323,7 +335,7 @@ impl World for StepWorld<'_, '_> {
                     Some(shapes) => Seen::Ended(self.with_outputs(shapes.outputs.clone(), &ENDED[..1], Presence::Required)),
                     None => Seen::Reported,
                 },
-                Site::List | Site::If | Site::With | Site::Outputs => Seen::Itself,
+                Site::List | Site::If | Site::With | Site::Undo | Site::Outputs => Seen::Itself,
             };
         }
         if !graph.is_ordered(reader) || !graph.is_ordered(index) {

@@ -8,6 +8,7 @@ mod fences;
 pub(crate) mod loops;
 pub(crate) mod parameters;
 pub(crate) mod resources;
+pub(crate) mod undo;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -58,6 +59,7 @@ fn rules_of(checked: &Checked<'_>, resources: Option<&dyn Resources>, problems: 
         loops::check(checked, index, problems);
         children::check(checked, index, problems);
         parameters::check(checked, index, problems);
+        undo::check(checked, index, problems);
         expressions::check(checked, index, problems);
         if problems.len() > PROBLEMS_MAX {
             // Nobody is told of more, so nobody looks for more.
@@ -88,7 +90,8 @@ pub(crate) struct StepTypeShapes {
 
 /// The step types that a runbook uses.
 fn types_of(runbook: &Runbook, catalog: &dyn Catalog) -> BTreeMap<String, StepTypeShapes> {
-    let names: BTreeSet<&str> = runbook.all_steps().map(|step| step.step_type.value.as_str()).collect();
+    let undos = runbook.all_steps().filter_map(Step::written_undo);
+    let names: BTreeSet<&str> = runbook.all_steps().chain(undos).map(|step| step.step_type.value.as_str()).collect();
     let read = |name: &str| {
         let info = catalog.step_type(name)?;
         Some((name.to_owned(), StepTypeShapes { with: shape::read(&info.with_schema), outputs: Ty::of(&shape::read(&info.output_schema)) }))

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::expressions::Site;
 use super::{Checked, expressions};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
@@ -20,14 +21,21 @@ pub(crate) fn check(checked: &Checked<'_>, index: usize, problems: &mut Vec<Diag
     if name.is_empty() {
         return;
     }
-    let Some(shapes) = checked.shapes(step) else {
+    if checked.shapes(step).is_none() {
         if name == RUNBOOK {
             child_without_name(step, problems);
-            return;
+        } else {
+            problems.push(unknown_type(checked, step));
         }
-        problems.push(unknown_type(checked, step));
         return;
-    };
+    }
+    of_step(checked, index, step, Site::With, problems);
+}
+
+/// Checks the parameters of a step whose type is known: that of this place, or its written undo.
+pub(super) fn of_step(checked: &Checked<'_>, index: usize, step: &Step, site: Site, problems: &mut Vec<Diagnostic>) {
+    let name = step.step_type.value.as_str();
+    let Some(shapes) = checked.shapes(step) else { return };
     let before = problems.len();
     let Some(with) = &step.with else {
         required_without_with(checked, step, problems);
@@ -41,7 +49,7 @@ pub(crate) fn check(checked: &Checked<'_>, index: usize, problems: &mut Vec<Diag
         if problems.len() > PROBLEMS_MAX {
             return;
         }
-        expressions::hole(checked, index, hole, problems);
+        expressions::hole(checked, index, site, hole, problems);
     }
     if checker.holes.is_empty() && problems.len() == before && name != RUNBOOK {
         typed(checked, step, &with.node.to_value(), problems);
@@ -49,7 +57,7 @@ pub(crate) fn check(checked: &Checked<'_>, index: usize, problems: &mut Vec<Diag
     same_place(step, &with.node.to_value(), problems);
 }
 
-fn unknown_type(checked: &Checked<'_>, step: &Step) -> Diagnostic {
+pub(super) fn unknown_type(checked: &Checked<'_>, step: &Step) -> Diagnostic {
     let name = &step.step_type.value;
     let known: Vec<&str> = checked.catalog.step_types().into_iter().map(|info| info.name).chain([RUNBOOK]).collect();
     Diagnostic::error(codes::UNKNOWN_STEP_TYPE, step.step_type.span, format!("there is no step type `{name}`"))

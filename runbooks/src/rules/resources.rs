@@ -95,7 +95,7 @@ pub(crate) fn below(pointer: &str, key: &str) -> String {
 
 /// Checks the names that are written out.
 pub(super) fn check(checked: &Checked<'_>, resources: &dyn Resources, problems: &mut Vec<Diagnostic>) {
-    for step in &checked.graph.steps {
+    for step in checked.graph.steps.iter().flat_map(|step| std::iter::once(*step).chain(step.written_undo())) {
         let (Some(shapes), Some(with)) = (checked.shapes(step), &step.with) else { continue };
         if problems.len() > PROBLEMS_MAX {
             return;

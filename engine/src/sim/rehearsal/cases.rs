@@ -11,10 +11,10 @@ use super::part::{Play, Way};
 use super::stage::Set;
 use super::verdict::EndKind;
 use crate::approval::ApprovalStep;
-use crate::run::effect_of;
+use crate::run::leaves_effect;
 use crate::step::Step as _;
 use lifeboat_runbooks::catalog::Undoable;
-use lifeboat_runbooks::names::{Effect, StepId};
+use lifeboat_runbooks::names::StepId;
 use lifeboat_runbooks::plan::{PlanStep, UndoRule};
 
 /// Pairs played where nothing else is asked: a second or two for a plan of a few hundred steps.
@@ -235,11 +235,16 @@ pub(super) fn failures(set: &Set) -> Vec<Failure> {
             return vec![Way::Denied, Way::Expires];
         }
         let mut ways = vec![Way::NotDone, Way::Refused];
-        if effect_of(step) > Effect::Read {
+        if leaves_effect(step) {
             // What only looks leaves nothing behind that could be unknown.
             ways.push(Way::Unknown);
-            let undo = set.types.iter().any(|(info, _)| info.name == step.step_type && info.undo == Undoable::Yes);
-            if undo && step.undo == UndoRule::Default {
+            let own = set.types.iter().any(|(info, _)| info.name == step.step_type && info.undo == Undoable::Yes);
+            let is_taken_back = match &step.undo {
+                UndoRule::Default => own,
+                UndoRule::Never => false,
+                UndoRule::Written(_) => true,
+            };
+            if is_taken_back {
                 ways.push(Way::UndoFails);
             }
         }

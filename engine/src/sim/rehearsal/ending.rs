@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::journal::{Event, Outcome};
-use crate::run::{Run, RunPhase, StepState, effect_of};
-use lifeboat_runbooks::names::{Effect, StepId};
+use crate::run::{Run, RunPhase, StepState, leaves_effect};
+use lifeboat_runbooks::names::StepId;
 use lifeboat_runbooks::plan::PlanStep;
 
 /// How a run came to rest.
@@ -233,7 +233,7 @@ pub(super) fn may_decide(state: StepState) -> Decision {
 
 /// What the journal knows of a step's effect.
 fn standing(run: &Run, step: &PlanStep) -> Standing {
-    let Some(record) = run.steps.get(&step.id).filter(|_| effect_of(step) > Effect::Read) else { return Standing::No };
+    let Some(record) = run.steps.get(&step.id).filter(|_| leaves_effect(step)) else { return Standing::No };
     if record.doubtful {
         return Standing::MayStand;
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::part::{Part, Play};
 use crate::census::{Census, Thing};
-use crate::context::{ReadContext, StepContext};
+use crate::context::{Purpose, ReadContext, StepContext};
 use crate::evidence::Evidence;
 use crate::measure::Measure;
 use crate::registry::{Registry, StepType};
@@ -123,6 +123,18 @@ impl Simulated {
     fn outputs(&self, with: &Value, given: &Value) -> Value {
         given_outputs(&self.sample, with, given)
     }
+
+    /// The type's own undo, or a written one.
+    async fn take_back(&self, cx: &StepContext) -> Result<(), StepError> {
+        let world = &self.cast.world;
+        let _under = world.enter("undo", cx).await;
+        cx.sleep(ACT_FOR + self.cast.apart(&cx.step)).await;
+        if let Some(why) = self.cast.part(&cx.step).and_then(|part| part.undo_fails.clone()) {
+            return Err(StepError::hopeless(why));
+        }
+        world.take_back(&(cx.run.clone(), cx.step.clone()), cx.clock.instant());
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -147,6 +159,9 @@ impl StepType for Simulated {
     async fn prepare(&self, _: &Value, cx: &ReadContext) -> Result<Readiness<Value>, StepError> {
         let _under = self.cast.world.enter("prepare", cx).await;
         cx.sleep(PREPARE_FOR + self.cast.apart(&cx.step)).await;
+        if cx.purpose == Purpose::WrittenUndo {
+            return Ok(Readiness::Ready { intent: json!({ "key": cx.idempotency_key() }), evidence: Evidence::none() });
+        }
         match self.cast.coming(&cx.step) {
             Given::Refused { why } => {
                 self.cast.turn_is_over(&cx.step, None);
@@ -163,6 +178,9 @@ impl StepType for Simulated {
     }
 
     async fn execute(&self, with: &Value, _: &Value, cx: &StepContext) -> Result<Value, StepError> {
+        if cx.purpose == Purpose::WrittenUndo {
+            return self.take_back(cx).await.map(|()| self.outputs(with, &json!({})));
+        }
         let (cast, world) = (&self.cast, &self.cast.world);
         let _under = world.enter("execute", cx).await;
         let whose = (cx.run.clone(), cx.step.clone());
@@ -207,6 +225,9 @@ impl StepType for Simulated {
         let _under = world.enter("observe", cx).await;
         cx.sleep(PREPARE_FOR + cast.apart(&cx.step)).await;
         let whose = (cx.run.clone(), cx.step.clone());
+        if cx.purpose == Purpose::WrittenUndo {
+            return Ok(if world.stands_by(&whose) { Observation::NotDone } else { Observation::Done(self.outputs(with, &json!({}))) });
+        }
         let last = cast.played().get(&cx.step).and_then(|played| played.last.clone());
         Ok(match last {
             Some(Given::InDoubt { observed: Observed::Foreign, .. }) => {
@@ -244,18 +265,13 @@ impl StepType for Simulated {
     }
 
     async fn undo(&self, _: &Value, _: &Value, _: &Value, cx: &StepContext) -> Result<(), StepError> {
-        let world = &self.cast.world;
-        let _under = world.enter("undo", cx).await;
-        cx.sleep(ACT_FOR + self.cast.apart(&cx.step)).await;
-        if let Some(why) = self.cast.part(&cx.step).and_then(|part| part.undo_fails.clone()) {
-            return Err(StepError::hopeless(why));
-        }
         match self.info.undo {
-            Undoable::Yes => {
-                world.take_back(&(cx.run.clone(), cx.step.clone()), cx.clock.instant());
-                Ok(())
+            Undoable::Yes => self.take_back(cx).await,
+            Undoable::No => {
+                let _under = self.cast.world.enter("undo", cx).await;
+                cx.sleep(ACT_FOR + self.cast.apart(&cx.step)).await;
+                Err(StepError::refused("this step type has no undo", Evidence::none()))
             }
-            Undoable::No => Err(StepError::refused("this step type has no undo", Evidence::none())),
         }
     }
 }

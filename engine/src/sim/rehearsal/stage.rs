@@ -23,7 +23,7 @@ use crate::sim::world::World;
 use crate::steering::Command;
 use lifeboat_runbooks::catalog::StepTypeInfo;
 use lifeboat_runbooks::names::StepId;
-use lifeboat_runbooks::plan::Plan;
+use lifeboat_runbooks::plan::{Plan, PlanStep};
 use lifeboat_runbooks::testing::{Given, PersonAct, PersonActs, When, given_outputs, sample_outputs};
 use lifeboat_store::{MemoryStore, OwnerId, Store};
 
@@ -63,7 +63,8 @@ impl Set {
             let name = simulated(number);
             inventory.people.insert(name.clone(), Person { roles: roles.clone(), system_user: Some(name), telegram_id: None });
         }
-        let used: BTreeSet<&str> = plan.all_steps().map(|step| step.step_type.as_str()).collect();
+        let undos = plan.all_steps().filter_map(PlanStep::written_undo).map(|undo| undo.step_type.as_str());
+        let used: BTreeSet<&str> = plan.all_steps().map(|step| step.step_type.as_str()).chain(undos).collect();
         let types = types
             .into_iter()
             .filter(|info| used.contains(info.name))

@@ -201,3 +201,27 @@ fn the_words_of_test_files_are_those_of_the_states() {
     ];
     assert_eq!(all.map(StepState::word), STATES);
 }
+
+/// A step whose type has no undo, taken back by what is written.
+const WRITTEN: &str = "\
+lifeboat: v1
+name: t
+on_failure: undo
+steps:
+  - { id: hold, type: lasting, with: { on: a }, undo: { type: change, with: { on: b } } }
+  - { id: next, type: look, needs: [hold], with: { on: a } }
+";
+
+#[test]
+fn a_written_undo_is_played_and_its_failure_is_tried() {
+    let set = set(WRITTEN);
+    let failure = |step: &str, way| Failure { step: StepId::new(step).unwrap(), way };
+    let one = |failures: &[Failure]| one(&set, &Choice::default(), &[], failures).ending;
+    let undone = one(&[failure("next", super::Way::NotDone)]);
+    assert_eq!((undone.rest.word(), undone.undone.len(), undone.standing().count()), ("undone", 1, 0), "{undone:#?}");
+    let all = failures(&set);
+    assert!(all.contains(&failure("hold", super::Way::UndoFails)), "{all:?}");
+    let stuck = one(&[failure("hold", super::Way::UndoFails), failure("next", super::Way::NotDone)]);
+    assert_eq!((stuck.rest.word(), stuck.standing().count()), ("stuck", 1), "{stuck:#?}");
+    assert_eq!(REACHED.load(Ordering::SeqCst), 0, "no code of a real step is reached");
+}

@@ -54,7 +54,7 @@ fn nothing_starts_in_a_pause(stage: &Stage, loaded: &Loaded) {
             paused = true;
         } else if let Event::RunContinued { .. } = entry.event {
             paused = false;
-        } else if let (Event::StepStarted { step, .. } | Event::UndoStarted { step }, true) = (&entry.event, paused) {
+        } else if let (Event::StepStarted { step, .. } | Event::UndoStarted { step, .. }, true) = (&entry.event, paused) {
             stage.world.breaks("pause", format!("{step} was begun while the run was paused"));
         }
     }
@@ -64,7 +64,7 @@ fn nothing_starts_in_a_pause(stage: &Stage, loaded: &Loaded) {
 pub(crate) async fn nothing_changes_in_a_freeze(stage: &Stage, name: &RunId, from: Duration, until: Duration) {
     let Ok(loaded) = stage.load(name).await else { return };
     for (place, entry) in (0..).zip(&loaded.entries) {
-        let (Event::StepStarted { step, .. } | Event::UndoStarted { step }) = &entry.event else { continue };
+        let (Event::StepStarted { step, .. } | Event::UndoStarted { step, .. }) = &entry.event else { continue };
         let changes = loaded.run.plan.step(step).is_some_and(|step| effect_of(step) > Effect::Read);
         let frozen = stage.world.durable_at(name, place).is_some_and(|at| at > from && at < until);
         if changes && frozen {
@@ -94,7 +94,7 @@ fn documented_end(stage: &Stage, run: &Run) {
         broken(format!("it ended {outcome:?} without its final steps: {:?}", states(run)));
     }
     if outcome == Outcome::Undone {
-        let stands = run.plan.steps.iter().filter(|step| step.undo == UndoRule::Default && effect_of(step) > Effect::Read);
+        let stands = run.plan.steps.iter().filter(|step| step.undo != UndoRule::Never && effect_of(step) > Effect::Read);
         for step in stands.filter(|step| matches!(run.state(&step.id), S::Succeeded | S::Rejected)) {
             broken(format!("it is undone, and the effect of {} stands", step.id));
         }
@@ -138,8 +138,7 @@ fn undone_in_order(stage: &Stage, run: &Run) {
     let undone: Vec<StepId> = stage.world.undone().into_iter().filter(|(of, _)| *of == run.id).map(|(_, step)| step).collect();
     let effects = stage.world.effects();
     for (place, below) in undone.iter().enumerate() {
-        for above in
-            run.plan.steps.iter().filter(|above| above.undo == UndoRule::Default && ancestors(&run.plan, &above.id).contains(below))
+        for above in run.plan.steps.iter().filter(|above| above.undo != UndoRule::Never && ancestors(&run.plan, &above.id).contains(below))
         {
             let later = undone.iter().skip(place).any(|step| *step == above.id);
             let stands = effects.get(&(run.id.clone(), above.id.clone())).is_some_and(|effect| effect.stands);

@@ -58,6 +58,7 @@ const TABLE: &[(&str, &[Mutant])] = &[
         "section 4",
         &[
             Mutant::UndoForward,
+            Mutant::BlindUndo,
             Mutant::StandingForgotten,
             Mutant::FinallySkipped,
             Mutant::FailedIsSucceeded,

@@ -5,11 +5,12 @@ use lifeboat_engine::run::{Run, StepState as S};
 use lifeboat_engine::sim::nobody;
 use lifeboat_engine::steering::Command;
 use lifeboat_runbooks::plan::OnFailure;
+use serde_json::json;
 
 use super::{Shape, calm, shape};
 use crate::world::plans::{PlanWords, actor, approval, change, id, look, note, plan};
 use crate::world::stage::cancel;
-use crate::world::{Act, Back};
+use crate::world::{Act, Back, Gate};
 
 type Answer = Option<(Command, Actor)>;
 
@@ -70,6 +71,59 @@ pub(super) fn shapes() -> Vec<Shape> {
             |world| {
                 world.always("bad", Act::Hopeless).always_back("b", Back::Hang);
             },
+            nobody,
+        ),
+        shape(
+            "a written undo",
+            || {
+                let held = change("a").says(json!("token")).undone_by(change("undo").on("dns").says(json!("${{ outputs.said }}")));
+                plan([held, change("b").on("web").after(&["a"]), change("bad").after(&["b"])])
+                    .failing(OnFailure::Undo)
+                    .finally([look("last")])
+            },
+            |world| _ = world.always("bad", Act::Hopeless),
+            nobody,
+        ),
+        shape(
+            "a written undo whose answer is lost",
+            || {
+                let b = change("b").on("dns").after(&["a"]).undone_by(change("undo").on("dns"));
+                plan([change("a"), b, look("bad").after(&["b"])]).failing(OnFailure::Undo)
+            },
+            |world| {
+                world.always("bad", Act::Hopeless).backs("b", &[Back::LoseAnswer]);
+            },
+            nobody,
+        ),
+        shape(
+            "a written undo whose request is lost, and whose gate then says no",
+            || {
+                let b = change("b").on("dns").after(&["a"]).undone_by(change("undo").on("dns"));
+                plan([change("a"), b, look("bad").after(&["b"])]).failing(OnFailure::Undo)
+            },
+            |world| {
+                world.always("bad", Act::Hopeless).backs("b", &[Back::LoseRequest]).undo_gates("b", &[Gate::Ready, Gate::Refused]);
+            },
+            nobody,
+        )
+        .racing(),
+        shape(
+            "a written undo in a freeze of what it acts on",
+            || {
+                let a = change("a").undone_by(change("undo").on("web"));
+                plan([a, look("bad").after(&["a"])]).failing(OnFailure::Undo)
+            },
+            |world| _ = world.always("bad", Act::Hopeless),
+            nobody,
+        )
+        .frozen(1700, 60_000),
+        shape(
+            "a drill with a written undo",
+            || {
+                let a = change("a").on("web").undone_by(change("undo").on("app"));
+                plan([a, look("b").after(&["a"])]).mode("drill")
+            },
+            calm,
             nobody,
         ),
         shape(
@@ -147,7 +201,7 @@ pub(super) fn shapes() -> Vec<Shape> {
         shape(
             "cancel that undoes",
             || plan([change("a"), change("held").on("dns").after(&["a"])]).failing(OnFailure::Undo).finally([look("last")]),
-            |world| _ = world.always_gate("held", crate::world::Gate::Refused),
+            |world| _ = world.always_gate("held", Gate::Refused),
             cancelled_behind_a,
         ),
         shape(
