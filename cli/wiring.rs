@@ -15,6 +15,7 @@ use lifeboat_engine::journal::RunId;
 use lifeboat_engine::ports::Ports;
 use lifeboat_engine::registry::Registry;
 use lifeboat_engine::secret::{LocalSecrets, Secrets};
+use lifeboat_engine::together::Together;
 use lifeboat_runbooks::diagnostic::{Diagnostic, Severity, Source};
 use lifeboat_runbooks::plan::Plan;
 use lifeboat_runbooks::render as diagnostics;
@@ -239,7 +240,7 @@ pub(crate) fn open_store_to_look(global: &Global, inventory: &Inventory) -> Resu
 }
 
 fn open_folder(folder: &Path) -> Result<Arc<dyn Store>, StoreError> {
-    SledStore::open(folder, &SledOptions::default()).map(|store| Arc::new(store) as Arc<dyn Store>)
+    SledStore::open(folder, &SledOptions::default()).map(|store| Arc::new(Together::before(store)) as Arc<dyn Store>)
 }
 
 /// Opens a store that is there and that no process of this folder writes to.

@@ -6,6 +6,7 @@ use crate::growth::disk::Verdict;
 use crate::history::{self, LockRecord, LockState, OpenRecord};
 use crate::journal::{Actor, ENTRY_FORMAT, Entry, Event, Incident, Lock, RunId};
 use crate::mutants::{self, Mutant};
+use crate::plans;
 use crate::ports::Ports;
 use crate::predict::predict;
 use crate::preemption::makes_way;
@@ -17,7 +18,6 @@ use lifeboat_runbooks::names::Effect;
 use lifeboat_runbooks::plan::{Plan, PlanStep};
 use lifeboat_store::{Commit, Digest, OwnerId, Record, Seq, Store, StoreError};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A run that was not admitted. Nothing was changed.
@@ -149,7 +149,7 @@ pub async fn admit_as(
     let digest: Digest = store.keep(&bytes).await?;
     let locks = locks(&plan);
     let predicted = predict(&plan, &proof::read(store, &plan.runbook).await?).map(Box::new);
-    let plan = Arc::new(plan);
+    let plan = plans::shared(digest, plan);
     let mut tries = 0;
     loop {
         let mut commit = Commit::default();

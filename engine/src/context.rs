@@ -113,13 +113,23 @@ pub struct StepContext {
     read: ReadContext,
     progress: Arc<dyn Progress>,
     turned_back: Option<watch::Receiver<bool>>,
+    call: CallOfStep,
+}
+
+/// Whether anything of this step may have acted before this call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CallOfStep {
+    /// Its intent was journaled a moment ago, as the first of the step, by this process.
+    First,
+    /// An earlier call may have begun it, also one of a process that is gone.
+    Further,
 }
 
 impl StepContext {
     /// Built by the executor and tests.
     #[must_use]
     pub fn new(read: ReadContext, progress: Arc<dyn Progress>) -> Self {
-        Self { read, progress, turned_back: None }
+        Self { read, progress, turned_back: None, call: CallOfStep::Further }
     }
 
     /// With a way to learn that the run was cancelled or turned back.
@@ -127,6 +137,20 @@ impl StepContext {
     pub fn told_of_turning_back(mut self, turned_back: watch::Receiver<bool>) -> Self {
         self.turned_back = Some(turned_back);
         self
+    }
+
+    /// With the knowledge that no earlier call of the step was ever made.
+    #[must_use]
+    pub(crate) fn first_of_its_step(mut self) -> Self {
+        self.call = CallOfStep::First;
+        self
+    }
+
+    /// Whether an earlier call of the step may have begun what this one is to do, so that it has to look for that. The process that made
+    /// it may be gone.
+    #[must_use]
+    pub fn may_have_begun(&self) -> bool {
+        self.call == CallOfStep::Further
     }
 
     /// Waits until the run is cancelled or turns back; for ever in an undo and in a `finally` step, which are wanted then. An act goes on

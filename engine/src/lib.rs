@@ -22,6 +22,7 @@ mod left;
 pub mod measure;
 pub mod mutants;
 pub mod next;
+mod plans;
 pub mod ports;
 pub mod predict;
 pub mod preemption;
@@ -38,6 +39,7 @@ pub mod sim;
 pub mod steering;
 pub mod step;
 mod tenure;
+pub mod together;
 pub mod why;
 
 pub use clock::Clock;

@@ -105,9 +105,12 @@ impl Next {
     }
 }
 
-/// What the run does next. `busy` are steps with a call under way in this process.
+/// Steps with a call under way in this process, by their places in the plan.
+pub type Busy = BTreeSet<usize>;
+
+/// What the run does next.
 #[must_use]
-pub fn next(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
+pub fn next(run: &Run, now: Timestamp, busy: &Busy) -> Next {
     match run.phase {
         RunPhase::Ended => Next::default(),
         RunPhase::Admitted | RunPhase::Running | RunPhase::Held => forward(run, now, busy),
@@ -116,7 +119,7 @@ pub fn next(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
     }
 }
 
-fn forward(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
+fn forward(run: &Run, now: Timestamp, busy: &Busy) -> Next {
     let mut next = Next::default();
     if let Some(first) = turn(run, now, &mut next).or_else(|| drill::beginning(run)) {
         next.actions.push(first);
@@ -176,23 +179,22 @@ fn at<'run>(run: &'run Run, places: &'run BTreeSet<usize>) -> impl DoubleEndedIt
     places.iter().filter_map(|place| run.plan.at(*place))
 }
 
-fn steps(run: &Run, part: &Part, now: Timestamp, busy: &BTreeSet<StepId>, next: &mut Next) -> Moves {
+fn steps(run: &Run, part: &Part, now: Timestamp, busy: &Busy, next: &mut Next) -> Moves {
     let before = next.actions.len();
     // Also where only a brake keeps it from going on: then nobody has to decide anything about a step.
     let mut going = false;
     let mut persons: Vec<String> = Vec::new();
-    for step in at(run, &part.lost).filter(|step| !busy.contains(&step.id)) {
+    for step in part.lost.difference(busy).filter_map(|place| run.plan.at(*place)) {
         if let Some(of) = lost_need(run, step) {
             next.actions.push(Action::CallOff { step: step.id.clone(), why: format!("it needs {of}, which is not done") });
         }
     }
     let mut free = CALLS_MAX.saturating_sub(busy.len());
-    for step in at(run, &part.unsettled) {
+    let mut idle = 0;
+    // A wide plan has hundreds of steps under way, and each answer comes here.
+    for step in part.unsettled.difference(busy).filter_map(|place| run.plan.at(*place)) {
+        idle += 1;
         let Some(record) = run.steps.get(&step.id) else { continue };
-        if busy.contains(&step.id) {
-            going = true;
-            continue;
-        }
         match record.state {
             StepState::Backoff => match not_yet(record, step, now) {
                 Some(at) => {
@@ -224,9 +226,10 @@ fn steps(run: &Run, part: &Part, now: Timestamp, busy: &BTreeSet<StepId>, next: 
             | StepState::UndoInDoubt => {}
         }
     }
-    let mut room = run.index().room(&run.plan, busy);
+    going = going || idle < part.unsettled.len();
+    let mut room = run.index().room(busy);
     for (place, step) in part.ready.iter().filter_map(|place| Some((*place, run.plan.at(*place)?))) {
-        if busy.contains(&step.id) {
+        if busy.contains(&place) {
             going = true;
         } else if run.brake(step).is_some() {
             going = true;
@@ -259,16 +262,16 @@ fn person(step: &PlanStep, record: &StepRun) -> String {
     format!("{} is {}: {}", step.id, record.state.word().replace('_', " "), record.why.as_deref().unwrap_or("a person is needed"))
 }
 
-fn back(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
+fn back(run: &Run, now: Timestamp, busy: &Busy) -> Next {
     let mut next = Next::default();
     let mut open = false;
     let main = &run.index().main;
-    let places: BTreeSet<usize> = main.waiting.union(&main.unsettled).copied().collect();
-    for step in at(run, &places) {
-        if busy.contains(&step.id) {
+    for place in main.waiting.union(&main.unsettled) {
+        if busy.contains(place) {
             open = true;
             continue;
         }
+        let Some(step) = run.plan.at(*place) else { continue };
         match run.state(&step.id) {
             StepState::Held => {
                 let why = run.steps.get(&step.id).and_then(|record| record.why.as_deref()).unwrap_or("a person was needed");
@@ -341,7 +344,7 @@ fn stood_on(run: &Run) -> BTreeSet<StepId> {
     at(run, &run.index().main.dubious).flat_map(|step| facts::ancestors(&run.plan, step)).collect()
 }
 
-fn finalise(run: &Run, now: Timestamp, busy: &BTreeSet<StepId>) -> Next {
+fn finalise(run: &Run, now: Timestamp, busy: &Busy) -> Next {
     let mut next = Next::default();
     if mutants::is(Mutant::FinallySkipped) {
         let (outcome, why) = verdict(run);

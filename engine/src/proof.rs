@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -312,6 +313,8 @@ pub async fn read(store: &dyn Store, runbook: &str) -> Result<Proofs, StoreError
 /// Where the store fails.
 pub async fn tidy(store: &dyn Store, runbook: &str) -> Result<(), StoreError> {
     let log = proof_log(runbook)?;
+    // Hundreds of runs may end at the same time: one of them does it.
+    let Some(_turn) = Turn::take(store, &log) else { return Ok(()) };
     let heads = store.logs(log.as_str(), None, NonZeroU32::MIN).await?;
     let Some(head) = heads.first().filter(|head| head.log == log) else { return Ok(()) };
     if head.next.0 - head.first.0 <= RECORDS_MAX {
@@ -327,5 +330,25 @@ pub async fn tidy(store: &dyn Store, runbook: &str) -> Result<(), StoreError> {
         // Another run that ended at the same time has done it.
         Err(StoreError::Conflict { .. } | StoreError::Compacted { .. }) | Ok(()) => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+/// Logs that are being folded in this process, by the place of their store in memory.
+static FOLDED_NOW: Mutex<BTreeSet<(usize, LogId)>> = Mutex::new(BTreeSet::new());
+
+struct Turn(usize, LogId);
+
+impl Turn {
+    fn take(store: &dyn Store, log: &LogId) -> Option<Self> {
+        let (place, log) = (std::ptr::from_ref(store).cast::<()>().addr(), log.clone());
+        let is_first = FOLDED_NOW.lock().unwrap_or_else(PoisonError::into_inner).insert((place, log.clone()));
+        // Made only by the first, because its end gives the turn to others.
+        is_first.then(|| Self(place, log))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        FOLDED_NOW.lock().unwrap_or_else(PoisonError::into_inner).remove(&(self.0, self.1.clone()));
     }
 }

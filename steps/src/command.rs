@@ -181,7 +181,8 @@ impl Step for Command {
     }
 
     async fn execute(&self, intent: &Intent, cx: &StepContext) -> Result<Finished, StepError> {
-        if !process::leftovers(cx).is_empty() {
+        // Looking takes longer than many a program: every process of the machine is asked.
+        if cx.may_have_begun() && !process::leftovers(cx).is_empty() {
             cx.progress("stopping what an earlier attempt left running");
             process::reap(cx).await;
             return Err(self.ended_otherwise("an earlier attempt was still running without an engine to watch it, and was stopped".into()));

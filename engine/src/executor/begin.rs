@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use serde_json::Value;
 
-use super::perform::{Call, Kind};
+use super::perform::{Call, Earlier, Kind};
 use super::record::INLINE_BYTES_MAX;
 use super::{Executor, ExecutorError};
 use crate::approval::ApprovalStep;
@@ -158,7 +158,7 @@ impl Executor {
                 return self.start(step, attempt, with, intent, evidence);
             }
         }
-        self.busy.insert(step.id.clone());
+        self.occupy(&step.id);
         self.calls.push(call);
         Ok(())
     }
@@ -185,7 +185,7 @@ impl Executor {
     fn give(&mut self, step: &PlanStep, value: Value) -> Result<(), ExecutorError> {
         let mut call = self.new_call(step, Kind::Give, Value::Null);
         call.done = value;
-        self.busy.insert(step.id.clone());
+        self.occupy(&step.id);
         self.calls.push(call);
         Ok(())
     }
@@ -200,7 +200,11 @@ impl Executor {
         evidence: Evidence,
     ) -> Result<(), ExecutorError> {
         self.record(Event::StepStarted { step: step.id.clone(), attempt, with, intent, evidence })?;
-        self.call(&step.id, Kind::Execute)
+        self.call(&step.id, Kind::Execute)?;
+        if let (1, Some(call)) = (attempt, self.calls.last_mut()) {
+            call.earlier = Earlier::Nothing;
+        }
+        Ok(())
     }
 
     /// Puts a call with the journaled parameters in line behind the next commit.
@@ -216,7 +220,7 @@ impl Executor {
         }
         let with = self.run.steps.get(id).and_then(|record| record.with.clone()).unwrap_or(Value::Null);
         let call = self.new_call(step, kind, with);
-        self.busy.insert(id.clone());
+        self.occupy(id);
         self.calls.push(call);
         Ok(())
     }

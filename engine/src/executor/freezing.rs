@@ -19,6 +19,9 @@ use std::sync::Arc;
 /// take effect.
 pub(super) const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// Why nothing is known of them before they are read.
+const UNREAD: &str = "they were not read yet";
+
 /// The freezes as this executor knows them.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -32,7 +35,16 @@ pub(super) struct Watch {
 impl Watch {
     /// Before anything was read.
     pub(super) fn new() -> Self {
-        Self { seen: Err("they were not read yet".into()), changes: None, news: true }
+        Self { seen: Err(UNREAD.into()), changes: None, news: true }
+    }
+
+    /// They changed, and nobody has read yet how.
+    pub(super) fn forget(&mut self) {
+        self.seen = Err(UNREAD.into());
+    }
+
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.seen.as_ref().is_err_and(|why| why == UNREAD)
     }
 
     /// Whether they have to be read again after a while, because nothing tells when they change.
@@ -167,8 +179,8 @@ impl Executor {
             return Err(ExecutorError::Overtaken(self.run.id.clone()));
         }
         // What waited for the commit is decided anew; nothing of it has begun.
-        for call in self.calls.drain(..) {
-            self.busy.remove(&call.step);
+        for call in std::mem::take(&mut self.calls) {
+            self.vacate(&call.step);
         }
         let before = std::mem::replace(&mut self.run, loaded.run);
         let mut withdrawn = BTreeSet::new();

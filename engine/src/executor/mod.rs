@@ -1,98 +1,45 @@
 //! Drives one run: next, journal, act, journal. The sole writer of the run's log. What follows from an answer is in `react`,
-//! the calls themselves in `perform`, the commits in `record`.
+//! the calls themselves in `perform`, the commits in `record`, the way to a run that is driven in `handle`, waiting at length in `rest`.
 
 mod begin;
 mod freezing;
+mod handle;
 mod list;
 mod perform;
 mod questions;
 mod react;
 mod record;
+mod rest;
 mod undoing;
 mod way;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::{Id, JoinSet};
 
 use crate::clock::Instant;
-use crate::context::Progress;
 use crate::evidence::Evidence;
 use crate::facts::Known;
 use crate::journal::{Actor, Entry, Event, Outcome, RunId};
 use crate::mutants::{self, Mutant};
-use crate::next::{Action, Next, next};
+use crate::next::{Action, Busy, Next, next};
 use crate::ports::Ports;
 use crate::preemption::makes_way;
 use crate::proof;
 use crate::run::{IllegalTransition, Run, RunPhase, StepState};
 use crate::steering::{Command, SteerError};
 use crate::tenure::{Standing, Tenure, TenureError};
+use handle::Asked;
+pub use handle::{Handle, Notice, Notices, Request, Requests};
 use lifeboat_runbooks::names::StepId;
 use lifeboat_runbooks::plan::PlanStep;
 use lifeboat_store::{Changes, OwnerId, Seq, StoreError};
 use perform::{Call, TaskEnd};
 use record::Flushed;
-
-/// What those who watch a run are told. Whoever lags behind reads the journal again.
-#[derive(Clone, Debug)]
-pub enum Notice {
-    /// Journaled, and durable.
-    Entry(Arc<Entry>),
-    /// What a step is doing now.
-    Progress {
-        /// The step.
-        step: StepId,
-        /// A few words.
-        words: String,
-    },
-}
-
-/// Notices kept for a slow watcher, who reads the journal where it falls behind. Their room is taken at once, for each run that is driven.
-const NOTICES: usize = 64;
-
-/// Requests waiting for the executor.
-const REQUESTS: usize = 64;
-
-/// What people ask of a run.
-#[derive(Debug)]
-pub enum Request {
-    /// Steer it.
-    Steer {
-        /// How.
-        command: Command,
-        /// Who.
-        by: Actor,
-        /// Where the answer goes, after it is durable.
-        reply: oneshot::Sender<Result<(), SteerError>>,
-    },
-    /// Start nothing more, let running calls end, and give the run back unfinished.
-    Detach,
-    /// Turn back for this live run. It is heeded by runs that make way ([`crate::preemption::makes_way`]), and by no other.
-    MakeWay(RunId),
-}
-
-/// The way to a run that is being driven.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    /// Which run.
-    pub run: RunId,
-    /// Requests.
-    pub requests: mpsc::Sender<Request>,
-    /// Notices.
-    pub notices: broadcast::Sender<Notice>,
-}
-
-impl Progress for Handle {
-    fn tell(&self, step: &StepId, words: &str) {
-        // Nobody watching is no error.
-        let _ = self.notices.send(Notice::Progress { step: step.clone(), words: words.to_owned() });
-    }
-}
 
 /// How driving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +48,14 @@ pub enum Driven {
     Ended(Outcome),
     /// It was detached from, unfinished.
     Detached,
+}
+
+/// How far one stretch of driving came.
+enum Pass {
+    /// The run ended or was left.
+    Over(Driven),
+    /// Nothing happens before this instant unless somebody asks.
+    Rests { wake_at: Option<jiff::Timestamp> },
 }
 
 /// Why driving stopped. The run can be resumed; its journal says how far it came.
@@ -148,7 +103,7 @@ pub struct Executor {
     replies: Vec<oneshot::Sender<Result<(), SteerError>>>,
     /// Calls that wait for the commit.
     calls: Vec<Call>,
-    busy: BTreeSet<StepId>,
+    busy: Busy,
     tasks: JoinSet<TaskEnd>,
     of_task: HashMap<Id, perform::UnderWay>,
     /// Wakes where a lock changes; only runs that make way for others look.
@@ -160,11 +115,11 @@ pub struct Executor {
     of_question: HashMap<Id, StepId>,
     /// Answers that wait for their question's facts.
     waiting: HashMap<StepId, Vec<Waiting>>,
-    /// Tells acts of the main part that the run was cancelled or turned back.
-    turned_back: watch::Sender<bool>,
+    /// Tells acts of the main part that the run was cancelled or turned back; there once one of them may ask.
+    turned_back: OnceLock<watch::Sender<bool>>,
     /// What a drill asks of its peers, while the answers are awaited.
     listing: JoinSet<Event>,
-    requests: mpsc::Receiver<Request>,
+    requests: Asked,
     handle: Handle,
     detaching: bool,
     standing: Standing,
@@ -182,13 +137,25 @@ impl Executor {
     /// An executor of an admitted or claimed run. `next` is the next free place of its log.
     #[must_use]
     pub fn new(ports: Ports, owner: OwnerId, run: Run, next: Seq) -> (Self, Handle) {
-        let (sender, requests) = mpsc::channel(REQUESTS);
-        let (notices, _) = broadcast::channel(NOTICES);
-        let handle = Handle { run: run.id.clone(), requests: sender, notices };
+        let (handle, requests) = handle::open(run.id.clone());
+        let standing = Standing::sole(Arc::clone(&ports.clock));
+        (Self::with(ports, owner, run, next, standing, freezing::Watch::new(), requests, handle.clone()), handle)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is what an executor keeps of an earlier one of the same run")]
+    fn with(
+        ports: Ports,
+        owner: OwnerId,
+        run: Run,
+        next: Seq,
+        standing: Standing,
+        freezes: freezing::Watch,
+        requests: Asked,
+        handle: Handle,
+    ) -> Self {
         let known = Known::of(&run);
-        let turned_back = watch::Sender::new(run.cancelled_by.is_some() || run.turn.is_some());
-        let executor = Self {
-            standing: Standing::sole(Arc::clone(&ports.clock)),
+        Self {
+            standing,
             ports,
             owner,
             run,
@@ -197,22 +164,21 @@ impl Executor {
             pending: Vec::new(),
             replies: Vec::new(),
             calls: Vec::new(),
-            busy: BTreeSet::new(),
+            busy: Busy::new(),
             tasks: JoinSet::new(),
             of_task: HashMap::new(),
             wishes: None,
-            freezes: freezing::Watch::new(),
+            freezes,
             measuring: JoinSet::new(),
             of_question: HashMap::new(),
             waiting: HashMap::new(),
-            turned_back,
+            turned_back: OnceLock::new(),
             listing: JoinSet::new(),
             requests,
-            handle: handle.clone(),
+            handle,
             detaching: false,
             unquiet_until: HashMap::new(),
-        };
-        (executor, handle)
+        }
     }
 
     /// Drives the run until it ends or is detached from.
@@ -220,7 +186,13 @@ impl Executor {
     /// # Errors
     /// Where the journal cannot be written or somebody else writes it, and where the lease on the run is lost. Calls under way are cut
     /// off: they are in doubt.
-    pub async fn drive(mut self) -> Result<Driven, ExecutorError> {
+    pub fn drive(self) -> impl Future<Output = Result<Driven, ExecutorError>> + Send + 'static {
+        // On the heap, so that whoever drives does not carry it.
+        rest::drive(Box::new(self))
+    }
+
+    /// Takes the lease and looks around, before anything is decided.
+    async fn begin_driving(&mut self) -> Result<Tenure, ExecutorError> {
         let tenure = Tenure::begin(&self.ports, &self.owner, &self.run.id).await.map_err(|error| match error {
             TenureError::Taken { .. } => ExecutorError::Overtaken(self.run.id.clone()),
             TenureError::Store(error) => ExecutorError::Store(error),
@@ -234,10 +206,8 @@ impl Executor {
         }
         self.unquiet_until = self.unquiet();
         self.watch_freezes().await;
-        // On the heap, so that whoever drives does not carry it.
-        let driven = Box::pin(self.drive_while_it_lasts()).await?;
-        tenure.give_back().await;
-        Ok(driven)
+        self.watch_wishes().await?;
+        Ok(tenure)
     }
 
     async fn is_behind(&self) -> Result<bool, ExecutorError> {
@@ -265,8 +235,8 @@ impl Executor {
         in_doubt.map(|step| (step.id.clone(), now.after(Duration::from_millis(length(step))))).collect()
     }
 
-    async fn drive_while_it_lasts(&mut self) -> Result<Driven, ExecutorError> {
-        self.watch_wishes().await?;
+    /// Drives until the run is over or left, or only waits.
+    async fn drive_while_it_lasts(&mut self) -> Result<Pass, ExecutorError> {
         loop {
             let wake_at = loop {
                 let wake_at = self.settle()?;
@@ -281,12 +251,15 @@ impl Executor {
             };
             if let (RunPhase::Ended, Some(outcome)) = (self.run.phase, self.run.outcome) {
                 // The run is over and says so; a log that stays long is folded by the next one.
-                let _ = proof::tidy(self.ports.store.as_ref(), &self.run.plan.runbook).await;
-                return Ok(Driven::Ended(outcome));
+                let _ = Box::pin(proof::tidy(self.ports.store.as_ref(), &self.run.plan.runbook)).await;
+                return Ok(Pass::Over(Driven::Ended(outcome)));
             }
             self.launch()?;
             if self.detaching && self.busy.is_empty() {
-                return Ok(Driven::Detached);
+                return Ok(Pass::Over(Driven::Detached));
+            }
+            if self.may_rest(wake_at) {
+                return Ok(Pass::Rests { wake_at });
             }
             self.wait(wake_at).await?;
         }
@@ -330,16 +303,16 @@ impl Executor {
                 self.take_answers_of_the_same_time().await
             }
             Some(listed) = self.listing.join_next() => self.listed(listed),
-            Some(measured) = self.measuring.join_next_with_id() => self.measured(measured).await,
-            Some(request) = self.requests.recv() => self.asked(request),
-            () = changed(&mut self.wishes) => self.look_for_wish().await,
+            Some(measured) = self.measuring.join_next_with_id() => Box::pin(self.measured(measured)).await,
+            Some(request) = self.requests.recv() => self.asked(*request),
+            () = changed(&mut self.wishes) => Box::pin(self.look_for_wish()).await,
             () = self.freezes.changed() => {
-                self.read_freezes().await;
+                Box::pin(self.read_freezes()).await;
                 Ok(())
             }
             () = timer => {
                 if blind {
-                    self.read_freezes().await;
+                    Box::pin(self.read_freezes()).await;
                 }
                 Ok(())
             }
@@ -398,10 +371,21 @@ impl Executor {
         }
         for call in self.calls.drain(..) {
             let (step, kind, purpose) = (call.step.clone(), call.kind(), call.purpose);
-            let task = self.tasks.spawn(perform::perform(call));
+            let task = self.tasks.spawn(perform::perform(Box::new(call)));
             self.of_task.insert(task.id(), perform::UnderWay { step, kind, purpose, task });
         }
         Ok(())
+    }
+
+    /// From here on a call of this step is under way. False where one was already.
+    fn occupy(&mut self, step: &StepId) -> bool {
+        self.run.plan.place(step).is_some_and(|place| self.busy.insert(place))
+    }
+
+    fn vacate(&mut self, step: &StepId) {
+        if let Some(place) = self.run.plan.place(step) {
+            self.busy.remove(&place);
+        }
     }
 
     fn follow(&mut self, action: Action) -> Result<(), ExecutorError> {

@@ -59,6 +59,15 @@ pub(super) struct UnderWay {
     pub(super) task: AbortHandle,
 }
 
+/// What was called of a step before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Earlier {
+    /// Nothing.
+    Nothing,
+    /// Perhaps something.
+    Perhaps,
+}
+
 /// A call with everything that it needs.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -80,6 +89,8 @@ pub(crate) struct Call {
     standing: Standing,
     /// What an earlier process began may take effect until then.
     unquiet_until: Option<Instant>,
+    /// Whether no call of the step was made before.
+    pub(super) earlier: Earlier,
     /// Tells an act of the main part that the run turned back.
     turned_back: Option<watch::Receiver<bool>>,
 }
@@ -103,6 +114,11 @@ pub(crate) enum Answer {
 }
 
 impl Executor {
+    fn told_of_turning_back(&self) -> watch::Receiver<bool> {
+        let turned = self.run.cancelled_by.is_some() || self.run.turn.is_some();
+        self.turned_back.get_or_init(|| watch::Sender::new(turned)).subscribe()
+    }
+
     pub(super) fn new_call(&self, step: &PlanStep, kind: Kind, with: Value) -> Call {
         let record = self.run.steps.get(&step.id);
         let attempts = record.map_or(0, |record| record.attempts);
@@ -126,7 +142,8 @@ impl Executor {
             handle: self.handle.clone(),
             standing: self.standing.clone(),
             unquiet_until: self.unquiet_until.get(&step.id).copied(),
-            turned_back: (kind == Kind::Execute && main).then(|| self.turned_back.subscribe()),
+            earlier: Earlier::Perhaps,
+            turned_back: (kind == Kind::Execute && main).then(|| self.told_of_turning_back()),
         }
     }
 
@@ -181,15 +198,19 @@ impl Call {
 
     fn step_context(&self) -> StepContext {
         let cx = StepContext::new(self.read_context(), Arc::new(self.handle.clone()) as Arc<dyn Progress>);
-        match &self.turned_back {
+        let cx = match &self.turned_back {
             Some(turned_back) => cx.told_of_turning_back(turned_back.clone()),
             None => cx,
+        };
+        match self.earlier {
+            Earlier::Nothing => cx.first_of_its_step(),
+            Earlier::Perhaps => cx,
         }
     }
 }
 
 /// Makes the call.
-pub(crate) async fn perform(call: Call) -> TaskEnd {
+pub(crate) async fn perform(call: Box<Call>) -> TaskEnd {
     quieten(&call).await;
     let answer = match call.kind {
         Kind::Prepare => prepare(&call).await,
@@ -198,13 +219,14 @@ pub(crate) async fn perform(call: Call) -> TaskEnd {
             Answer::Executed(acting(&call, call.step_type.execute(&call.with, &call.intent, &cx)).await.unwrap_or_else(Err))
         }
         Kind::Observe => Answer::Observed(look(&call).await),
-        Kind::Give => Answer::Executed(Ok(call.done)),
+        Kind::Give => Answer::Executed(Ok(call.done.clone())),
         Kind::Undo => {
             let cx = call.step_context();
             Answer::Undone(acting(&call, call.step_type.undo(&call.with, &call.intent, &call.done, &cx)).await.unwrap_or_else(Err))
         }
     };
-    TaskEnd { step: call.step, purpose: call.purpose, attempt: call.attempt, with: call.with, answer }
+    let Call { step, purpose, attempt, with, .. } = *call;
+    TaskEnd { step, purpose, attempt, with, answer }
 }
 
 /// Waits until nothing that an earlier process began can take effect any more. A look before that could see "not done" too early.

@@ -91,7 +91,7 @@ impl Executor {
     }
 
     fn measure(&mut self, question: &StepId) {
-        if !self.busy.insert(question.clone()) {
+        if !self.occupy(question) {
             return;
         }
         let calls: Vec<Call> = self
@@ -121,7 +121,7 @@ impl Executor {
             Err(error) => (error.id(), Err(format!("the step's code failed: {error}"))),
         };
         let Some(question) = self.of_question.remove(&task) else { return Ok(()) };
-        self.busy.remove(&question);
+        self.vacate(&question);
         let answers = self.waiting.remove(&question).unwrap_or_default();
         // Where it was denied, has expired or was called off meanwhile, there is nothing to void.
         let open = matches!(self.run.state(&question), StepState::AwaitingApproval | StepState::Succeeded);

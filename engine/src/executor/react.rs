@@ -49,7 +49,7 @@ impl Executor {
                 TaskEnd { step, purpose, attempt: 0, with: Value::Null, answer }
             }
         };
-        self.busy.remove(&end.step);
+        self.vacate(&end.step);
         let plan = Arc::clone(&self.run.plan);
         let Some(step) = plan.step(&end.step) else { return Ok(()) };
         if end.purpose == Purpose::WrittenUndo {

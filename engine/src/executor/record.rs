@@ -41,8 +41,10 @@ impl Executor {
             self.known.put(&self.run, step);
         }
         applied?;
-        if matches!(entry.event, Event::CancelRequested { .. } | Event::UnwindingStarted { .. }) {
-            self.turned_back.send_replace(true);
+        if matches!(entry.event, Event::CancelRequested { .. } | Event::UnwindingStarted { .. })
+            && let Some(told) = self.turned_back.get()
+        {
+            told.send_replace(true);
         }
         self.pending.push(entry);
         Ok(())
@@ -60,12 +62,14 @@ impl Executor {
             let ended = self.pending.iter().take(count).any(|entry| matches!(entry.event, Event::RunEnded { .. }));
             if ended && self.run.phase == RunPhase::Ended {
                 commit.append.extend(admission::closing(&self.run)?);
-                commit.append.extend(proof::closing(self.ports.store.as_ref(), &self.run).await?.map(|(log, record)| (log, vec![record])));
+                commit
+                    .append
+                    .extend(Box::pin(proof::closing(self.ports.store.as_ref(), &self.run)).await?.map(|(log, record)| (log, vec![record])));
             }
             let frozen_log = freezing::log()?;
             if self.pending.iter().take(count).any(|entry| self.is_intent(&entry.event)) && !mutants::is(Mutant::FreezeIgnored) {
                 let Some(place) = self.freezes.place() else {
-                    self.withdraw().await?;
+                    Box::pin(self.withdraw()).await?;
                     return Ok(Flushed::Withdrawn);
                 };
                 commit.expect.push((frozen_log.clone(), place));
@@ -74,7 +78,7 @@ impl Executor {
                 Ok(()) => {}
                 Err(StoreError::Io { .. } | StoreError::DiskFull { .. }) if mutants::is(Mutant::FailedCommitIgnored) => {}
                 Err(StoreError::Conflict { log, .. }) if log == frozen_log => {
-                    self.withdraw().await?;
+                    Box::pin(self.withdraw()).await?;
                     return Ok(Flushed::Withdrawn);
                 }
                 Err(StoreError::Conflict { .. }) => return Err(ExecutorError::Overtaken(self.run.id.clone())),
@@ -82,8 +86,7 @@ impl Executor {
             }
             self.next = Seq(self.next.0 + count as u64);
             for entry in self.pending.drain(..count) {
-                // Nobody watching is no error.
-                let _ = self.handle.notices.send(Notice::Entry(Arc::new(entry)));
+                self.handle.notices.send(|| Notice::Entry(Arc::new(entry)));
             }
         }
         for reply in self.replies.drain(..) {

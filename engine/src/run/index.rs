@@ -147,8 +147,8 @@ impl Index {
     }
 
     /// The room for items of limited lists, while these steps are looked at before they begin.
-    pub(crate) fn room(&self, plan: &Plan, busy: &BTreeSet<StepId>) -> Room<'_> {
-        self.limits.room(busy.iter().filter_map(|step| plan.place(step)))
+    pub(crate) fn room(&self, busy: &BTreeSet<usize>) -> Room<'_> {
+        self.limits.room(busy.iter().copied())
     }
 
     fn part(&mut self, place: usize) -> &mut Part {

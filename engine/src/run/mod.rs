@@ -276,7 +276,9 @@ impl Run {
     /// A run of this plan before its first entry.
     #[must_use]
     pub fn new(id: RunId, plan: Arc<Plan>) -> Self {
-        let steps = plan.steps.iter().chain(&plan.finally).map(|step| (step.id.clone(), Arc::default())).collect();
+        // One record for all of them: each gets its own when something happens to it.
+        let fresh: Arc<StepRun> = Arc::default();
+        let steps = plan.all_steps().map(|step| (step.id.clone(), Arc::clone(&fresh))).collect();
         let index = Index::new(&plan);
         Self {
             id,

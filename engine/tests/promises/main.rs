@@ -21,6 +21,7 @@ mod order;
 mod people;
 mod proofs;
 mod random;
+mod rest;
 mod retries;
 mod steer;
 mod tables;
