@@ -1,11 +1,10 @@
-//! The whole process: start-up, commands, checking, and going on after `kill -9`. It is the release build that people get.
+//! The whole process: start-up, commands, checking. It is the release build that people get. Going on after `kill -9` is in `resume`.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::figures::{median, micros, millis, now};
+use crate::figures::{median, millis, now};
 use crate::table::{Holds, Row, Verdict, met_if};
 use crate::trouble::{Result, Trouble, trouble};
 use crate::{Place, raw};
@@ -14,11 +13,11 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).map_err(|error| trouble("writing a file of the bench", error))
 }
 
-fn missing(what: &str) -> Vec<Row> {
+pub(crate) fn missing(what: &str) -> Vec<Row> {
     vec![Row::new(what, "not measured: name the release build with --lifeboat FILE").goal("measured", Verdict::Missed)]
 }
 
-fn lifeboat(program: &Path, folder: &Path) -> Command {
+pub(crate) fn lifeboat(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(folder).args(["--data", "data"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
@@ -31,7 +30,7 @@ fn timed(command: &mut Command) -> Result<Duration> {
     if status.success() { Ok(took) } else { Err(Trouble(format!("{command:?} ended with {status}"))) }
 }
 
-fn scene(place: &Place, name: &str, file: &str, text: &str) -> Result<PathBuf> {
+pub(crate) fn scene(place: &Place, name: &str, file: &str, text: &str) -> Result<PathBuf> {
     let folder = place.fresh(name)?;
     write(&folder.join("lifeboat.yaml"), "lifeboat: v1\n")?;
     write(&folder.join(file), text)?;
@@ -99,54 +98,6 @@ pub(crate) fn one_step(place: &Place) -> Result<Vec<Row>> {
             .goal("at most 60 ms", within(fresh)),
         Row::new("`lifeboat run` of one step, folder there", millis(again)).goal("at most 60 ms", within(again)),
     ])
-}
-
-/// From the start of the process that takes over to the next step running.
-pub(crate) fn killed(place: &Place) -> Result<Vec<Row>> {
-    let Some(program) = &place.lifeboat else { return Ok(missing("kill -9 to the next step")) };
-    let mut text = String::from("lifeboat: v1\nname: chain\nsteps:\n");
-    for step in 0..200 {
-        let needs = if step == 0 { String::new() } else { format!("    needs: [s{}]\n", step - 1) };
-        text.push_str(&format!("  - id: s{step}\n    type: wait\n{needs}    with: {{ for: 20ms }}\n"));
-    }
-    let mut each = Vec::new();
-    let mut raws = Vec::new();
-    for _ in 0..place.depth.rounds() {
-        let folder = scene(place, "killed", "chain.yaml", &text)?;
-        raws.push(raw::measure(&folder, place.depth.pick(200, 20))?.p50);
-        let mut first = lifeboat(program, &folder)
-            .args(["run", "chain.yaml"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| trouble("starting", error))?;
-        let begun = until_line(first.stderr.take(), "s10 running");
-        let _ = first.kill();
-        let _ = first.wait();
-        begun?;
-        let began = now();
-        let mut second =
-            lifeboat(program, &folder).arg("resume").stderr(Stdio::piped()).spawn().map_err(|error| trouble("starting", error))?;
-        // The step that was cut off is looked at; the one behind it is the next.
-        let heard = until_line(second.stderr.take(), "s11 running");
-        let took = now().since(began);
-        let _ = second.kill();
-        let _ = second.wait();
-        heard?;
-        // Of that, the step that was cut off may still have had its 20 ms to wait.
-        each.push(took);
-    }
-    let (took, raw) = (median(&mut each), median(&mut raws));
-    let limit = Duration::from_millis(50) + raw * 5 + Duration::from_millis(20);
-    Ok(vec![Row::new("kill -9 in a chain, start to next step running", millis(took)).raw(micros(raw)).goal(
-        format!("at most {} (20 ms of it the step's own)", millis(limit)),
-        met_if(Holds::AtMost(took.as_secs_f64(), limit.as_secs_f64())),
-    )])
-}
-
-fn until_line(output: Option<impl std::io::Read>, words: &str) -> Result<()> {
-    let output = output.ok_or_else(|| Trouble("a process without output".into()))?;
-    let found = BufReader::new(output).lines().any(|line| line.is_ok_and(|line| line.contains(words)));
-    if found { Ok(()) } else { Err(Trouble(format!("the process ended before it said {words:?}"))) }
 }
 
 /// Checking a large file beside reading it as bare YAML events.

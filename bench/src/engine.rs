@@ -10,9 +10,11 @@ use lifeboat_engine::admission::admit;
 use lifeboat_engine::clock::SystemClock;
 use lifeboat_engine::executor::{Driven, Executor};
 use lifeboat_engine::inventory::Inventory;
-use lifeboat_engine::journal::{Actor, Incident, Outcome};
+use lifeboat_engine::journal::{Actor, Incident, Outcome, RunId};
 use lifeboat_engine::ports::Ports;
+use lifeboat_engine::resume::claim;
 use lifeboat_engine::secret::LocalSecrets;
+use lifeboat_engine::together::Together;
 use lifeboat_runbooks::plan::Plan;
 use lifeboat_store::{OwnerId, SledOptions, SledStore, Store};
 use tokio::runtime::Runtime;
@@ -27,9 +29,12 @@ use crate::watched::Watched;
 #[derive(Debug)]
 pub(crate) struct Engine<S> {
     pub(crate) ports: Ports,
-    pub(crate) store: Arc<Watched<S>>,
+    pub(crate) store: Arc<Watched<Together<S>>>,
     chance: AtomicU32,
 }
+
+/// Admissions under way at the same time.
+const ADMITTED_AT_ONCE: usize = 128;
 
 /// The runtime of the product: one worker for each core.
 pub(crate) fn runtime() -> Result<Runtime> {
@@ -42,8 +47,9 @@ pub(crate) fn on_disk(folder: &Path) -> Result<SledStore> {
 }
 
 impl<S: Store + 'static> Engine<S> {
-    pub(crate) fn new(store: S) -> Self {
-        let store = Arc::new(Watched::new(store));
+    pub(crate) fn new(store: S) -> Arc<Self> {
+        // As the binary wires it.
+        let store = Arc::new(Watched::new(Together::before(store)));
         let ports = Ports {
             store: Arc::clone(&store) as Arc<dyn Store>,
             registry: Arc::new(Registry::new().with::<Noop>()),
@@ -51,7 +57,7 @@ impl<S: Store + 'static> Engine<S> {
             secrets: Arc::new(LocalSecrets::new(Path::new("."))),
             clock: Arc::new(SystemClock),
         };
-        Self { ports, store, chance: AtomicU32::new(1) }
+        Arc::new(Self { ports, store, chance: AtomicU32::new(1) })
     }
 
     pub(crate) fn plan(&self, text: &str) -> Result<Plan> {
@@ -67,6 +73,29 @@ impl<S: Store + 'static> Engine<S> {
         let admitted = admit(&self.ports, plan, &owner, by, Incident::default(), chance).await;
         let admitted = admitted.map_err(|error| trouble("admitting a run", error))?;
         Ok(Executor::new(self.ports.clone(), owner, admitted.run, admitted.next).0)
+    }
+
+    /// Takes over a run whose process is gone.
+    pub(crate) async fn take_over(&self, run: &RunId) -> Result<Executor> {
+        let owner = OwnerId("bench-again".into());
+        let loaded = claim(&self.ports, &owner, run).await.map_err(|error| trouble("taking a run over", error))?;
+        Ok(Executor::new(self.ports.clone(), owner, loaded.run, loaded.next).0)
+    }
+
+    /// Admits so many runs of a plan, some at a time.
+    pub(crate) async fn admit_all(self: &Arc<Self>, plan: &Plan, runs: usize) -> Result<Vec<Executor>> {
+        let mut executors = Vec::with_capacity(runs);
+        let mut tasks = tokio::task::JoinSet::new();
+        for admitted in 1..=runs {
+            let (engine, plan) = (Arc::clone(self), plan.clone());
+            tasks.spawn(async move { engine.admit(plan).await });
+            if tasks.len() == ADMITTED_AT_ONCE || admitted == runs {
+                while let Some(admitted) = tasks.join_next().await {
+                    executors.push(admitted.map_err(|error| trouble("admitting", error))??);
+                }
+            }
+        }
+        Ok(executors)
     }
 
     /// Drives runs side by side to their end; the time from the first start to the last end.

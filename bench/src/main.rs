@@ -10,6 +10,8 @@ mod memory;
 mod noop;
 mod plans;
 mod raw;
+mod resume;
+mod rivals;
 mod sizes;
 mod speed;
 mod syncs;
@@ -17,7 +19,7 @@ mod table;
 mod trouble;
 mod watched;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use table::{Row, Verdict};
@@ -54,6 +56,8 @@ pub(crate) struct Place {
     pub(crate) depth: Depth,
     /// The release build of `lifeboat`, where the workloads of the whole process are wanted.
     pub(crate) lifeboat: Option<PathBuf>,
+    /// Where rivals are installed, where they are to be measured beside us.
+    pub(crate) rivals: Option<PathBuf>,
 }
 
 impl Place {
@@ -82,8 +86,9 @@ const WORKLOADS: &[(&str, Workload)] = &[
     ("memory", memory::all),
     ("commands", binary::commands),
     ("process", binary::one_step),
-    ("killed", binary::killed),
+    ("resume", resume::all),
     ("check", binary::check),
+    ("rivals", rivals::all),
 ];
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
@@ -113,7 +118,7 @@ fn main() -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "a program for the terminal")]
 fn measure(words: &[String]) -> Result<Vec<Row>> {
-    let mut place = Place { folder: PathBuf::from("target/bench"), depth: Depth::Full, lifeboat: None };
+    let mut place = Place { folder: PathBuf::from("target/bench"), depth: Depth::Full, lifeboat: None, rivals: None };
     let mut only: Vec<&str> = Vec::new();
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -121,11 +126,12 @@ fn measure(words: &[String]) -> Result<Vec<Row>> {
         match word.as_str() {
             "--quick" => place.depth = Depth::Quick,
             "--folder" => place.folder = PathBuf::from(value()?),
-            "--lifeboat" => place.lifeboat = Some(PathBuf::from(value()?)),
+            "--lifeboat" => place.lifeboat = Some(absolute(value()?)?),
+            "--rivals" => place.rivals = Some(absolute(value()?)?),
             "--only" => only.extend(value()?.split(',')),
             other => {
                 return Err(Trouble(format!(
-                    "there is no option {other}; there are --quick, --only NAME,.., --folder DIR, --lifeboat FILE"
+                    "there is no option {other}; there are --quick, --only NAME,.., --folder DIR, --lifeboat FILE, --rivals DIR"
                 )));
             }
         }
@@ -134,7 +140,7 @@ fn measure(words: &[String]) -> Result<Vec<Row>> {
         let known: Vec<&str> = WORKLOADS.iter().map(|(name, _)| *name).collect();
         return Err(Trouble(format!("there is no workload {unknown}; there are {}", known.join(", "))));
     }
-    place.folder = std::path::absolute(&place.folder).map_err(|error| trouble("the folder", error))?;
+    place.folder = absolute(&place.folder)?;
     std::fs::create_dir_all(&place.folder).map_err(|error| trouble("making the bench's folder", error))?;
     let mut rows = Vec::new();
     for (name, workload) in WORKLOADS {
@@ -148,4 +154,9 @@ fn measure(words: &[String]) -> Result<Vec<Row>> {
     }
     std::fs::remove_dir_all(&place.folder).map_err(|error| trouble("clearing the bench's folder", error))?;
     Ok(rows)
+}
+
+/// What is started works in folders of its own.
+fn absolute(path: impl AsRef<Path>) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| trouble("a path", error))
 }

@@ -16,8 +16,9 @@ pub(crate) fn all(place: &Place) -> Result<Vec<Row>> {
     let each = many.saturating_sub(few) as f64 / runs as f64;
     let mut rows = vec![
         Row::new("memory, engine with one run", format!("{:.1} MB", few as f64 / 1e6)),
-        Row::new(&format!("memory for each of {runs} runs whose step waits"), format!("{:.1} KiB", each / 1024.0))
+        Row::new(&format!("memory for each of {runs} runs in flight"), format!("{:.1} KiB", each / 1024.0))
             .goal("at most 8 KiB", met_if(Holds::AtMost(each, 8.0 * 1024.0))),
+        waiting(place, runs)?,
     ];
     if let Some(lifeboat) = &place.lifeboat {
         let idle = of_the_binary(place, lifeboat)?;
@@ -27,6 +28,14 @@ pub(crate) fn all(place: &Place) -> Result<Vec<Row>> {
         );
     }
     Ok(rows)
+}
+
+/// Runs that wait for people.
+fn waiting(place: &Place, runs: usize) -> Result<Row> {
+    let (few, many) = (resident(place, "waiting", 1)?, resident(place, "waiting", runs)?);
+    let each = many.saturating_sub(few) as f64 / runs as f64;
+    Ok(Row::new(&format!("memory for each of {runs} runs that wait for people"), format!("{:.1} KiB", each / 1024.0))
+        .goal("at most 2 KiB", met_if(Holds::AtMost(each, 2.0 * 1024.0))))
 }
 
 fn resident(place: &Place, what: &str, count: usize) -> Result<u64> {

@@ -1,9 +1,14 @@
 //! The step of the bench: it does nothing, and answers with as many bytes as it is asked for. It has nothing to look at first.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use lifeboat_engine::step::{Gate, Observation, Readiness, Step, StepError};
 use lifeboat_engine::{Effect, Evidence, ReadContext, StepContext, Touch};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// Calls of this process that have begun: how far a crowd of runs is.
+pub(crate) static BEGUN: AtomicUsize = AtomicUsize::new(0);
 
 /// Does nothing.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +54,7 @@ impl Step for Noop {
     }
 
     async fn execute(&self, _intent: &Intent, cx: &StepContext) -> Result<Output, StepError> {
+        BEGUN.fetch_add(1, Ordering::Relaxed);
         if self.after_ms > 0 {
             cx.sleep(std::time::Duration::from_millis(self.after_ms)).await;
         }

@@ -39,3 +39,20 @@ pub(crate) fn measure(folder: &Path, writes: u32) -> Result<Raw> {
     std::fs::remove_file(&path).map_err(|error| trouble("removing the raw file", error))?;
     Ok(Raw { p50: median(&mut each), per_second: f64::from(writes) / whole.as_secs_f64() })
 }
+
+/// Writes each second of a loop that puts `together` of them before one sync, so many times: what sharing syncs can win at most.
+pub(crate) fn batched(folder: &Path, together: usize, times: usize) -> Result<f64> {
+    let path = folder.join("raw");
+    let file =
+        OpenOptions::new().create(true).truncate(true).write(true).open(&path).map_err(|error| trouble("making the raw file", error))?;
+    let bytes = vec![7u8; WRITE_BYTES * together];
+    let begun = now();
+    for turn in 0..times as u64 {
+        file.write_all_at(&bytes, turn * bytes.len() as u64).map_err(|error| trouble("writing the raw file", error))?;
+        file.sync_data().map_err(|error| trouble("syncing the raw file", error))?;
+    }
+    let whole = now().since(begun);
+    drop(file);
+    std::fs::remove_file(&path).map_err(|error| trouble("removing the raw file", error))?;
+    Ok((together * times) as f64 / whole.as_secs_f64())
+}

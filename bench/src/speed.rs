@@ -12,10 +12,10 @@ use crate::{Place, plans, raw};
 
 /// One round of a workload beside the disk.
 #[derive(Clone, Copy, Debug, Default)]
-struct Round {
+pub(crate) struct Round {
     /// Median time of one step or commit.
     p50: Duration,
-    whole: Duration,
+    pub(crate) whole: Duration,
     raw_p50: Duration,
     raw_per_second: f64,
 }
@@ -26,27 +26,24 @@ fn middle<T: Copy + PartialOrd + Default>(rounds: &[Round], of: impl Fn(&Round) 
 
 /// So many runs of a text, side by side, in rounds.
 fn rounds(place: &Place, name: &str, text: &str, runs: usize, raw_writes: u32) -> Result<Vec<Round>> {
+    (0..place.depth.rounds()).map(|_| round(place, name, text, runs, raw_writes)).collect()
+}
+
+/// One round: the raw limit, then the runs.
+pub(crate) fn round(place: &Place, name: &str, text: &str, runs: usize, raw_writes: u32) -> Result<Round> {
     let runtime = runtime()?;
-    let mut rounds = Vec::new();
-    for _ in 0..place.depth.rounds() {
-        let folder = place.fresh(name)?;
-        let raw = raw::measure(&folder, raw_writes)?;
-        let engine = Engine::new(on_disk(&folder.join("data"))?);
-        let plan = engine.plan(text)?;
-        let round = runtime.block_on(async {
-            let mut executors = Vec::with_capacity(runs);
-            for _ in 0..runs {
-                executors.push(engine.admit(plan.clone()).await?);
-            }
-            engine.store.take();
-            let whole = engine.drive(executors).await?;
-            let durable = engine.store.take();
-            let mut each: Vec<Duration> = durable.windows(2).map(|pair| pair[1].since(pair[0])).collect();
-            Ok(Round { p50: median(&mut each), whole, raw_p50: raw.p50, raw_per_second: raw.per_second })
-        })?;
-        rounds.push(round);
-    }
-    Ok(rounds)
+    let folder = place.fresh(name)?;
+    let raw = raw::measure(&folder, raw_writes)?;
+    let engine = Engine::new(on_disk(&folder.join("data"))?);
+    let plan = engine.plan(text)?;
+    runtime.block_on(async {
+        let executors = engine.admit_all(&plan, runs).await?;
+        engine.store.take();
+        let whole = engine.drive(executors).await?;
+        let durable = engine.store.take();
+        let mut each: Vec<Duration> = durable.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+        Ok(Round { p50: median(&mut each), whole, raw_p50: raw.p50, raw_per_second: raw.per_second })
+    })
 }
 
 /// A chain of steps that do nothing.
@@ -89,6 +86,12 @@ pub(crate) fn runs(place: &Place) -> Result<Vec<Row>> {
     let (runs, steps) = (place.depth.pick(200, 10), 10);
     let rounds = rounds(place, "runs", &plans::chain(steps, "{}"), runs, place.depth.pick(1000, 50))?;
     let all = (runs * steps) as f64;
+    let mut batched = Vec::new();
+    for _ in 0..place.depth.rounds() {
+        let folder = place.fresh("batched")?;
+        let raw = raw::measure(&folder, place.depth.pick(1000, 50))?;
+        batched.push(raw::batched(&folder, runs, steps)? / raw.per_second);
+    }
     let speed = middle(&rounds, |round| all / round.whole.as_secs_f64() / round.raw_per_second);
     Ok(vec![
         Row::new(
@@ -98,6 +101,7 @@ pub(crate) fn runs(place: &Place) -> Result<Vec<Row>> {
         .raw(format!("{:.0}", middle(&rounds, |round| round.raw_per_second)))
         .ratio(speed)
         .goal("at least 5", met_if(Holds::AtLeast(speed, 5.0))),
+        Row::new(&format!("a bare loop that syncs once for {runs} such writes"), "").ratio(median(&mut batched)),
         without_a_disk("runs at once, engine alone, a step", &plans::chain(steps, "{}"), runs, runs * steps)?,
     ])
 }
@@ -108,10 +112,7 @@ fn without_a_disk(what: &str, text: &str, runs: usize, steps: usize) -> Result<R
     let engine = Engine::new(MemoryStore::new());
     let plan = engine.plan(text)?;
     let whole = runtime.block_on(async {
-        let mut executors = Vec::with_capacity(runs);
-        for _ in 0..runs {
-            executors.push(engine.admit(plan.clone()).await?);
-        }
+        let executors = engine.admit_all(&plan, runs).await?;
         engine.drive(executors).await
     })?;
     Ok(Row::new(what, micros(whole.div_f64(steps as f64))))

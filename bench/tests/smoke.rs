@@ -18,11 +18,29 @@ fn every_workload_can_be_measured_and_has_a_row() {
         "runs x 10",
         "bytes written",
         "planning",
-        "memory",
+        "runs in flight",
+        "that wait for people",
     ] {
         assert!(table.contains(row), "no row for {row:?} in\n{table}");
     }
     assert!(!table.contains("MISSED"), "a small round has no verdict:\n{table}");
+}
+
+#[test]
+fn a_rival_that_is_not_installed_is_named_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lifeboat-bench"));
+    command
+        .args(["--quick", "--only", "rivals", "--rivals"])
+        .arg(folder.path().join("none"))
+        .arg("--folder")
+        .arg(folder.path().join("bench"));
+    let output = command.output().unwrap();
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for rival in ["Restate", "DBOS", "Temporal"] {
+        assert!(table.lines().any(|line| line.contains(rival) && line.contains("--install-rivals")), "{rival} is not in\n{table}");
+    }
 }
 
 #[test]

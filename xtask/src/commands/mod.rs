@@ -43,7 +43,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "bench",
-        help: "measure a release build beside the raw disk; fails where a goal is missed (--quick, --only NAME,..)",
+        help: "measure a release build beside the raw disk; fails where a goal is missed (--quick, --only NAME,.., --rivals, --install-rivals)",
         run: bench::run,
     },
     Command { name: "torture", help: "long proofs: power cuts, kills at random moments", run: torture::run },

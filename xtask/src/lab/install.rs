@@ -9,10 +9,10 @@ use crate::trouble::{Doing, Result, Trouble};
 
 /// A program the lab needs: where it must be, the Debian package that brings it, and why.
 #[derive(Clone, Copy)]
-struct Need {
-    program: &'static str,
-    package: &'static str,
-    why: &'static str,
+pub(super) struct Need {
+    pub(super) program: &'static str,
+    pub(super) package: &'static str,
+    pub(super) why: &'static str,
 }
 
 const NEEDS: &[Need] = &[
@@ -39,7 +39,7 @@ const BUILD_NEEDS: &[Need] = &[
 ];
 
 /// The Python programs of the Route 53 peers, kept in a folder of their own under `target/`.
-const PYTHON: &str = "/usr/bin/python3";
+pub(super) const PYTHON: &str = "/usr/bin/python3";
 
 /// One line for a person about something that is being installed.
 pub type Tell<'a> = &'a mut dyn FnMut(&str);
@@ -74,7 +74,7 @@ pub fn file_system(kind: &str, tell: Tell<'_>) -> Result<()> {
     all_of(&[need], tell)
 }
 
-fn all_of(needs: &[Need], tell: Tell<'_>) -> Result<()> {
+pub(super) fn all_of(needs: &[Need], tell: Tell<'_>) -> Result<()> {
     let missing: Vec<&Need> = needs.iter().filter(|need| !Path::new(need.program).exists()).collect();
     if missing.is_empty() {
         return Ok(());
@@ -116,13 +116,19 @@ pub fn route53(tell: Tell<'_>) -> Result<PathBuf> {
     }
     tell("installing ministack (PyPI) into target/peers/venv: a Route 53 that can be asked without an account");
     // The interpreter of the system, because one under a private home cannot be entered by another user.
-    if run(Command::new(PYTHON).args(["-c", "import ensurepip, venv"])).is_err() {
-        tell("installing python3-venv: to make that folder");
-        apt_install(&["python3-venv"])?;
-    }
+    venv_module(tell)?;
     run(Command::new(PYTHON).args(["-m", "venv"]).arg(peers.join("venv")))?;
     run(Command::new(peers.join("venv/bin/pip")).args(["install", "--quiet", "--disable-pip-version-check", "ministack"]))?;
     Ok(program)
+}
+
+/// Makes sure that folders for Python programs can be made.
+pub(super) fn venv_module(tell: Tell<'_>) -> Result<()> {
+    if run(Command::new(PYTHON).args(["-c", "import ensurepip, venv"])).is_err() {
+        tell("installing python3-venv: to make a folder for Python programs");
+        apt_install(&["python3-venv"])?;
+    }
+    Ok(())
 }
 
 fn apt_install(packages: &[&str]) -> Result<()> {
@@ -155,7 +161,7 @@ fn apt_install(packages: &[&str]) -> Result<()> {
     run(&mut install()).map_err(|error| Trouble::new(format!("{error}\nplease run by hand: {by_hand}")))
 }
 
-fn run(command: &mut Command) -> Result<()> {
+pub(super) fn run(command: &mut Command) -> Result<()> {
     let output = command.output().doing(|| format!("run {}", command.get_program().display()))?;
     if output.status.success() {
         return Ok(());

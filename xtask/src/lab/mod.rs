@@ -20,6 +20,7 @@ mod place;
 pub mod postgres;
 mod process;
 pub mod proxy;
+pub mod rivals;
 pub mod route53;
 mod template;
 
