@@ -18,14 +18,14 @@ use crate::{Place, plans};
 /// Bytes of output that a step of this workload has.
 const OUTPUT_BYTES: usize = 200;
 
-/// Steps of a chain with 200 bytes of output each: in a new folder, and once the front has handed segments over to the tree.
+/// Steps of a chain with 200 bytes of output each: in a new folder, and once segments are sealed and indexed.
 pub(crate) fn bytes(place: &Place) -> Result<Vec<Row>> {
     let runtime = runtime()?;
     let folder = place.fresh("bytes")?;
     let engine = Engine::new(on_disk(&folder.join("data"))?);
     let (fresh, later) = (place.depth.pick(2_000, 50), place.depth.pick(20_000, 50));
     let mut rows = Vec::new();
-    for (steps, when) in [(fresh, "new folder"), (later, "later, the second writing by the tree included")] {
+    for (steps, when) in [(fresh, "new folder"), (later, "later, with sealed segments and their index")] {
         // A filler of 188 bytes makes an output of 200 bytes of JSON.
         let text = plans::chain(2, &format!("{{ bytes: {} }}", OUTPUT_BYTES - 12));
         let plan = lengthened(engine.plan(&text)?, steps)?;
