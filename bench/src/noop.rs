@@ -62,6 +62,7 @@ impl Step for Noop {
     }
 
     async fn observe(&self, _intent: &Intent, _cx: &ReadContext) -> Result<Observation<Output>, StepError> {
-        Ok(Observation::NotDone)
+        // One that takes time is found to go on by itself, as a wait is; what did nothing needs nobody to tell.
+        Ok(if self.after_ms > 0 { Observation::InProgress } else { Observation::NotDone })
     }
 }
