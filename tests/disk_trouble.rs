@@ -139,21 +139,17 @@ impl Place {
 /// What an undisturbed run asks of the disk.
 #[derive(Default)]
 struct Recorded {
-    /// How many bytes the disk has taken where it fills up: at every byte of every write that carries something. Of one that only lays in room
-    /// there are four: before it, one byte into it, in its middle and one byte before its end.
+    /// How many bytes the disk has taken where it fills up: at every byte that says something. Of room that is only laid in, the ballast and the
+    /// zeros at the end of a write, there are a few: one byte into it, in its middle and one byte before its end.
     rooms: Vec<u64>,
     /// Four places of every write.
     marked: Vec<u64>,
     syncs: usize,
 }
 
-/// Whether a write only lays in room, as the ballast does: it is as long as no entry is, and says one thing again and again.
-fn is_filling(data: &[u8]) -> bool {
-    data.len() >= 32 * 1024 && data.windows(2).all(|pair| pair[0] == pair[1])
-}
-
 /// A record of the shim: 33 bytes of head, two paths, and for writes the bytes. See xtask/shim/powercut.c.
 fn recorded() -> Recorded {
+    const CREATE: u8 = 1;
     const WRITE: u8 = 2;
     const SYNC: u8 = 8;
     let place = Place::new();
@@ -161,20 +157,23 @@ fn recorded() -> Recorded {
     let trace = std::fs::read(place.path("trace")).unwrap_or_else(|error| panic!("{error}"));
     let (mut rest, mut taken) = (trace.as_slice(), 0u64);
     let mut recorded = Recorded::default();
+    let mut ballast = None;
     while let Some((head, behind)) = rest.split_at_checked(33) {
         let number = |from: usize, bytes: usize| head[from..from + bytes].iter().rev().fold(0u64, |all, byte| all << 8 | u64::from(*byte));
         let length = number(25, 8);
-        let (_, behind) = behind.split_at(usize::try_from(number(1, 4) + number(5, 4)).unwrap_or(usize::MAX));
+        let (path, behind) = behind.split_at(usize::try_from(number(1, 4)).unwrap_or(usize::MAX));
+        let (_, behind) = behind.split_at(usize::try_from(number(5, 4)).unwrap_or(usize::MAX));
         let (data, behind) = behind.split_at(usize::try_from(length).unwrap_or(usize::MAX));
         match head[0] {
+            // The ballast is some mebibytes that say nothing, to be given up where the disk is full.
+            CREATE if path.ends_with(b"/ballast") => ballast = Some(number(9, 8)),
             WRITE => {
                 let four = [taken, taken + 1, taken + length / 2, taken + length - 1];
                 recorded.marked.extend(four);
-                if data.iter().all(|byte| *byte == 0) || is_filling(data) {
-                    recorded.rooms.extend(four);
-                } else {
-                    recorded.rooms.extend(taken..taken + length);
-                }
+                recorded.rooms.extend(four);
+                // Zeros at the end are room that is laid in.
+                let says = data.iter().rposition(|byte| *byte != 0).filter(|_| ballast != Some(number(9, 8)));
+                recorded.rooms.extend(taken..taken + says.map_or(0, |last| last as u64 + 1));
                 taken += length;
             }
             SYNC => recorded.syncs += 1,
