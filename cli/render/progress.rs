@@ -16,6 +16,7 @@ use lifeboat_engine::next::{Next, next};
 use lifeboat_engine::predict;
 use lifeboat_engine::proof::Proofs;
 use lifeboat_engine::run::{Run, RunPhase, StepState};
+use lifeboat_engine::unused::{self, Row};
 use lifeboat_server::control::{BrakeKind, RunSummary};
 
 use super::{status, words};
@@ -34,6 +35,8 @@ pub(crate) struct Progress {
     terminal: bool,
     colour: bool,
     told_waiting: Vec<String>,
+    /// Lists whose unused places were told.
+    told_unused: BTreeSet<StepId>,
     proofs: Proofs,
     /// A freeze that the journal still tells of was lifted while nobody drove the run; its executor is about to journal that.
     thaw_due: bool,
@@ -49,7 +52,19 @@ impl Progress {
             When::Auto => terminal && std::env::var_os("NO_COLOR").is_none(),
         };
         let told_waiting = Vec::new();
-        Self { run, words: BTreeMap::new(), clock, command, drawn_rows: 0, terminal, colour, told_waiting, proofs, thaw_due: false }
+        Self {
+            run,
+            words: BTreeMap::new(),
+            clock,
+            command,
+            drawn_rows: 0,
+            terminal,
+            colour,
+            told_waiting,
+            told_unused: BTreeSet::new(),
+            proofs,
+            thaw_due: false,
+        }
     }
 
     /// What is frozen now. What the journal still takes for frozen and is not, needs nobody.
@@ -225,7 +240,20 @@ impl Progress {
             let _ = write!(text, "\x1b[{}A", self.drawn_rows);
         }
         let mut rows = vec![format!("{}  {}  {}  {}", self.run.plan.runbook, self.run.phase.word(), self.elapsed(), self.objective())];
-        for step in self.run.plan.steps.iter().chain(&self.run.plan.finally).take(ROWS_MAX) {
+        let mut more = self.run.plan.steps.len() + self.run.plan.finally.len();
+        for row in unused::rows(&self.run).take(ROWS_MAX) {
+            let step = match row {
+                Row::Step(step) => {
+                    more -= 1;
+                    step
+                }
+                Row::Unused(unused) => {
+                    more -= unused.steps;
+                    let row = format!(" {} {unused}", words::mark(StepState::Skipped));
+                    rows.push(if self.colour { painted(StepState::Skipped, &row) } else { row });
+                    continue;
+                }
+            };
             let Some(record) = self.run.steps.get(&step.id) else { continue };
             let took = match record.state {
                 StepState::Waiting | StepState::Skipped | StepState::NotRun => String::new(),
@@ -252,7 +280,6 @@ impl Progress {
                 format!(" {} {:<18} {:<22} {:>9}  {says}", words::mark(record.state), step.id.as_str(), words::state(record.state), took);
             rows.push(if self.colour { painted(record.state, &row) } else { row });
         }
-        let more = (self.run.plan.steps.len() + self.run.plan.finally.len()).saturating_sub(ROWS_MAX);
         if more > 0 {
             rows.push(format!(" … and {more} more steps"));
         }
@@ -268,8 +295,14 @@ impl Progress {
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
 
-    fn line(&self, entry: &Entry) -> Option<String> {
+    fn line(&mut self, entry: &Entry) -> Option<String> {
         let step = entry.event.step();
+        if let Event::StepSkipped { step, .. } = &entry.event
+            && let Some(unused) = self.run.plan.step(step).and_then(|step| unused::told_by(&self.run, step))
+        {
+            // One line for all unused places of a list, when the first of them is left out.
+            return self.told_unused.insert(unused.list.clone()).then(|| format!("{} {unused}  [{}]", self.elapsed(), self.objective()));
+        }
         let said = match (step, &entry.event) {
             (_, Event::RunEnded { outcome, why }) => format!("run {}: {why}", super::runs::outcome_word(*outcome)),
             (_, Event::RunHeld { why }) => format!("run held: {why}"),

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use lifeboat_engine::journal::Outcome;
 use lifeboat_engine::predict::Left;
 use lifeboat_engine::run::{Ask, Run, RunPhase, StepState};
+use lifeboat_engine::unused::{self, Row};
 use lifeboat_server::control::{BrakeKind, RunSummary};
 use serde_json::Value;
 
@@ -41,7 +42,14 @@ pub(crate) fn text(run: &Run, summary: &RunSummary, driver: Driver, command: &st
         let _ = writeln!(text, "{}", runs::braked(brake));
     }
     text.push('\n');
-    for step in run.plan.steps.iter().chain(&run.plan.finally) {
+    for row in unused::rows(run) {
+        let step = match row {
+            Row::Step(step) => step,
+            Row::Unused(unused) => {
+                let _ = writeln!(text, "  {} {unused}", words::mark(StepState::Skipped));
+                continue;
+            }
+        };
         let Some(record) = run.steps.get(&step.id) else { continue };
         let stopped = driver == Driver::Gone && matches!(record.state, StepState::Running | StepState::Undoing);
         let state = if stopped { "interrupted: looked at on resume" } else { words::state(record.state) };

@@ -40,6 +40,7 @@ pub mod steering;
 pub mod step;
 mod tenure;
 pub mod together;
+pub mod unused;
 pub mod why;
 
 pub use clock::Clock;

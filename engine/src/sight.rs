@@ -119,13 +119,22 @@ impl<'a> Sight<'a> {
         Ok(None)
     }
 
-    /// Whether a step stands for an item that the list turned out not to have.
+    /// The list and the place in it, from 0, that a step stands for where the list turned out not to have that place: the outermost, if
+    /// there are several.
     #[must_use]
-    pub fn is_unused(&self, step: &PlanStep) -> bool {
-        self.plan.scopes_of(step).any(|(_, scope)| match &scope.kind {
-            ScopeKind::Item(item) => self.length(item).is_some_and(|length| length <= item.index as usize),
-            ScopeKind::Child(_) => false,
-        })
+    pub fn unused_place(&self, step: &PlanStep) -> Option<(&'a StepId, u32)> {
+        let plan: &'a Plan = self.plan;
+        let mut at = step.scope;
+        let mut found = None;
+        while let Some((index, scope)) = at.and_then(|index| Some((index, plan.scopes.get(index)?))) {
+            if let ScopeKind::Item(item) = &scope.kind
+                && self.length(item).is_some_and(|length| length <= item.index as usize)
+            {
+                found = Some((&item.of, item.index));
+            }
+            at = scope.parent.filter(|parent| *parent < index);
+        }
+        found
     }
 
     /// The answer of an inner step.

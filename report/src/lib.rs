@@ -9,6 +9,7 @@ mod judge;
 mod marks;
 mod picture;
 mod report;
+mod rows;
 #[cfg(test)]
 mod shown;
 #[cfg(test)]

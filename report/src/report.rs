@@ -7,6 +7,7 @@ use serde_json::Value;
 use lifeboat_engine::run::StepState;
 
 use crate::drill::{DrillReport, Prediction};
+use crate::rows::UnusedPlace;
 
 /// Version of the JSON form. Fields may be added within a version; none is removed or changes its meaning.
 pub const REPORT_FORMAT: u16 = 1;
@@ -412,6 +413,12 @@ pub struct StepReport {
     pub segments: Vec<Segment>,
     /// What was seen, in order.
     pub evidence: Vec<Seen>,
+    /// What takes its effect back, where the runbook writes that: the step type and one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<String>,
+    /// The place of a list that it stands for, where the list turned out not to have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unused: Option<UnusedPlace>,
 }
 
 /// What a step was doing.

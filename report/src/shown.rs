@@ -31,6 +31,8 @@ pub(crate) fn nights() -> Vec<(&'static str, Tale)> {
                 })
                 .held(),
         ),
+        ("stopped", stopped_night()),
+        ("places", places_night()),
         ("region", region_night()),
         ("admitted", Tale::begins(orders("failover"), 7_000)),
         (
@@ -51,6 +53,96 @@ pub(crate) fn nights() -> Vec<(&'static str, Tale)> {
                 .yes("accept", "bob", "go"),
         ),
     ]
+}
+
+/// People hold the run back: a pause, a freeze of the database that outlasts it, and a step with an undo of its own that is taken back.
+fn stopped_night() -> Tale {
+    let mut plan = orders("failover");
+    plan.steps[2].undo = lifeboat_runbooks::plan::UndoRule::Written(Box::new(lifeboat_runbooks::plan::WrittenUndo {
+        step_type: "command".into(),
+        version: 1,
+        with: serde_json::json!({}),
+        timeout_ms: 60_000,
+        touches: vec![],
+        preview: "run /opt/release us-east-1".into(),
+    }));
+    let froze = |resource: Option<&str>, why: &str| lifeboat_engine::Event::RunFrozen {
+        resource: resource.map(str::to_owned),
+        by: Some(crate::tale::someone("bob")),
+        why: why.to_owned(),
+        blind: vec![],
+    };
+    let thawed = |resource: Option<&str>| lifeboat_engine::Event::RunThawed {
+        resource: resource.map(str::to_owned),
+        by: Some(crate::tale::someone("bob")),
+        why: "it was the monitor".to_owned(),
+    };
+    let act = lifeboat_engine::journal::UndoAct {
+        with: serde_json::json!({}),
+        intent: serde_json::json!({}),
+        evidence: lifeboat_engine::Evidence::of("program", "/opt/release"),
+    };
+    until_fenced(plan)
+        .at(9_500)
+        .tell(lifeboat_engine::Event::RunPaused { by: crate::tale::someone("alice"), comment: "is it really down?".into() })
+        .at(14_000)
+        .tell(froze(Some("orders-db"), "the replica looks wrong"))
+        .at(16_000)
+        .tell(lifeboat_engine::Event::RunContinued { by: crate::tale::someone("alice"), comment: "it is".into() })
+        .at(21_000)
+        .tell(thawed(Some("orders-db")))
+        .starts("promote", 1)
+        .at(22_500)
+        .fails("promote", "the standby is too far behind", None)
+        .turns_back(lifeboat_engine::journal::Turn::StepFailed { step: id("promote") })
+        .at(23_000)
+        .tell(froze(None, "hands off for a minute"))
+        .at(26_000)
+        .tell(thawed(None))
+        .at(26_100)
+        .tell(lifeboat_engine::Event::UndoStarted { step: id("fence"), act: Some(Box::new(act)) })
+        .at(28_000)
+        .tell(lifeboat_engine::Event::UndoSucceeded { step: id("fence") })
+        .ends(lifeboat_engine::journal::Outcome::Undone)
+}
+
+/// A list for which many places were planned and few were needed.
+fn places_night() -> Tale {
+    use lifeboat_runbooks::plan::{Inner, Item, ItemValue, PlanScope, ScopeKind};
+    const PLACES: u32 = 100;
+    let item = |index: u32| Item { of: id("copy"), index, at_once: None, value: ItemValue::Of(id("copy[]")) };
+    let scopes = (0..PLACES)
+        .map(|index| PlanScope { id: id(&format!("copy[{index}]")), parent: None, kind: ScopeKind::Item(item(index)) })
+        .collect();
+    let mut list = step("copy[]", "for_each", &[], None);
+    list.inner = Some(Inner::List { list: serde_json::json!("${{ ['a', 'b', 'c'] }}"), max: PLACES });
+    let mut steps = vec![list];
+    steps.extend((0..PLACES).map(|index| {
+        let mut one = step(&format!("copy[{index}]"), "command", &["copy[]"], None);
+        one.scope = Some(index as usize);
+        one
+    }));
+    steps.push(step("tell", "command", &["copy[99]"], None));
+    let mut plan = plan("failover", steps);
+    plan.scopes = scopes;
+    let list = lifeboat_engine::Event::StepSucceeded {
+        step: id("copy[]"),
+        output: lifeboat_engine::journal::Output::Inline(serde_json::json!(["a", "b", "c"])),
+        measures: vec![],
+        seen: lifeboat_engine::journal::Seen::Executed,
+    };
+    let mut tale = Tale::begins(plan, 7_000).at(7_050).starts("copy[]", 1).tell(list);
+    for index in 0..3 {
+        tale = tale.starts(&format!("copy[{index}]"), 1);
+    }
+    for index in 3..PLACES {
+        tale =
+            tale.tell(lifeboat_engine::Event::StepSkipped { step: id(&format!("copy[{index}]")), why: "the list has 3 items only".into() });
+    }
+    for index in 0..3 {
+        tale = tale.at(8_000 + i64::from(index) * 400).done(&format!("copy[{index}]"), vec![]);
+    }
+    tale.starts("tell", 1).at(9_500).done("tell", vec![]).ends(lifeboat_engine::journal::Outcome::Succeeded)
 }
 
 /// A wider plan: two databases side by side, a retry, a wait for people on one branch, clean-up, and a promise narrowly kept.
@@ -155,6 +247,25 @@ fn text_as_people_read_it() {
         );
         insta::assert_snapshot!(format!("text_{name}"), shown);
     }
+}
+
+#[test]
+fn pauses_and_freezes_are_drawn_where_they_were() {
+    let svg = crate::timeline_svg(&stopped_night().report());
+    for wanted in [
+        "run paused",
+        "orders-db frozen",
+        "everything frozen",
+        "paused by alice: 03:12:09.500 to 03:12:16.000: is it really down?",
+        "paused or frozen",
+    ] {
+        assert!(svg.contains(wanted), "{wanted:?} is not drawn");
+    }
+    let across = svg.matches("class=\"halt\"").count();
+    assert_eq!(across, 2, "what holds everything back goes across all steps, a freeze of one resource does not");
+    assert!(!crate::timeline_svg(&good_night().report()).contains("-stopped)"), "nothing held this run back");
+    let places = crate::timeline_svg(&places_night().report());
+    assert!(places.contains("copy[3..99]: 97 places not used") && !places.contains(">copy[4]<"), "one row for all of them");
 }
 
 #[test]

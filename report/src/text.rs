@@ -1,10 +1,13 @@
 //! The report as text for a terminal: the judgement first, then what needs attention, then the details. Figures are made in `judge`.
 
 use jiff::Timestamp;
+use lifeboat_engine::run::StepState;
+use lifeboat_engine::unused::Row;
 
 use crate::drill::{drill_text, prediction_text};
 use crate::marks::{self, Tone};
 use crate::report::{Doing, Figure, Part, Report, StepReport};
+use crate::rows::rows;
 use crate::words;
 
 /// Whether a terminal shows colours.
@@ -222,7 +225,17 @@ impl Page {
         let bar_width = self.width.saturating_sub(4 + 2 + name_width + 2 + type_width + 2 + 13 + 2 + 10 + 2);
         let span = span_of(&report.steps);
         let mut part = Part::Steps;
-        for step in &report.steps {
+        for row in rows(&report.steps) {
+            let step = match row {
+                Row::Step(step) => step,
+                Row::Unused(unused) => {
+                    let mark = marks::of_state(StepState::Skipped);
+                    let line = format!("{} {unused}", mark.sign);
+                    let line = self.paint(mark.tone, &line);
+                    self.line(&format!("    {line}"));
+                    continue;
+                }
+            };
             if step.part != part {
                 part = step.part;
                 let finally = self.paint(Tone::Quiet, "finally");
@@ -235,6 +248,9 @@ impl Page {
             let (id, kind) = (words::cut(&words::clean(&step.id), name_width), words::cut(&words::clean(&step.step_type), type_width));
             let bar = span.map(|span| bar(step, span, bar_width)).unwrap_or_default();
             self.line(&format!("    {sign} {id:<name_width$}  {kind:<type_width$}  {word}  {took:>10}  {bar}"));
+            if let Some(undo) = step.undo.as_ref().filter(|_| was_taken_back(step.state)) {
+                self.line(&words::cut(&format!("      its undo is {}", words::clean(undo)), self.width));
+            }
         }
         let doing: Vec<Doing> = report.steps.iter().flat_map(|step| step.segments.iter().map(|segment| segment.doing)).collect();
         let mut legend: Vec<String> = Vec::new();
@@ -321,6 +337,24 @@ pub(crate) fn named_instants(report: &Report) -> Vec<(Timestamp, &'static str, S
     }
     all.sort_by_key(|(at, _, _)| *at);
     all
+}
+
+/// Whether an undo of it was begun, or was refused before that.
+fn was_taken_back(state: StepState) -> bool {
+    match state {
+        StepState::Undoing | StepState::Undone | StepState::UndoFailed | StepState::UndoInDoubt => true,
+        StepState::Waiting
+        | StepState::AwaitingApproval
+        | StepState::Running
+        | StepState::Backoff
+        | StepState::InDoubt
+        | StepState::Held
+        | StepState::Succeeded
+        | StepState::Rejected
+        | StepState::Failed
+        | StepState::Skipped
+        | StepState::NotRun => false,
+    }
 }
 
 /// From the first to the last instant of any step.

@@ -2,12 +2,14 @@
 
 use serde_json::Value;
 
+use lifeboat_engine::unused::Row;
 use lifeboat_runbooks::plan::Plan;
 
 use crate::marks;
 use crate::picture::theme::icon_alone;
 use crate::picture::{graph, timeline};
 use crate::report::{Approval, ApprovalEnd, Figure, Part, Report, Rpa, StepReport};
+use crate::rows::rows;
 use crate::text::named_instants;
 use crate::words::{self, escape};
 
@@ -105,7 +107,14 @@ const STEPS_SHOWN_MAX: usize = 2_000;
 pub(super) fn steps(out: &mut String, report: &Report) {
     out.push_str("<section><h2>Steps</h2>\n");
     let mut part = Part::Steps;
-    for step in report.steps.iter().take(STEPS_SHOWN_MAX) {
+    for row in rows(report.steps.iter().take(STEPS_SHOWN_MAX)) {
+        let step = match row {
+            Row::Step(step) => step,
+            Row::Unused(unused) => {
+                out.push_str(&format!("<p class=\"dim unused\">{}</p>\n", escape(&unused.to_string())));
+                continue;
+            }
+        };
         if step.part != part {
             part = step.part;
             out.push_str("<h3 class=\"dim\">finally, however it ends</h3>\n");
@@ -131,6 +140,9 @@ fn step(out: &mut String, report: &Report, step: &StepReport) {
         mark.word
     ));
     out.push_str(&format!("<p>{}</p>\n", escape(&step.preview)));
+    if let Some(undo) = &step.undo {
+        out.push_str(&format!("<p class=\"dim\">its undo is {}</p>\n", escape(undo)));
+    }
     if let Some(why) = &step.why {
         out.push_str(&format!("<p class=\"dim\">{}</p>\n", escape(why)));
     }

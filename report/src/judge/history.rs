@@ -194,7 +194,12 @@ impl History {
             Event::CancelRequested { by, comment } => self.decide(at, by, "cancelled", None, comment.as_deref()),
             Event::RunReleasedLocks { by, comment } => self.decide(at, by, "released the locks", None, Some(comment)),
             Event::StepNotRun { step, .. } => self.end_approval(step, ApprovalEnd::Withdrawn, at),
-            Event::UndoStarted { .. } => self.undo_began = true,
+            Event::UndoStarted { step, act } => {
+                self.undo_began = true;
+                if let Some(act) = act {
+                    self.see(step, at, &act.evidence);
+                }
+            }
             Event::FactsRemeasured { step, measures, .. } => {
                 self.measures.extend(measures.iter().map(|measure| Recorded { step: step.clone(), at, measure: measure.clone() }));
             }

@@ -17,6 +17,7 @@ use lifeboat_engine::context::Proof;
 use lifeboat_engine::journal::{Back, Entry, Outcome, Turn};
 use lifeboat_engine::measure::{Loss, Measure};
 use lifeboat_engine::run::{DRILL, IllegalTransition, RunPhase, StepState, crosses};
+use lifeboat_engine::sight::Sight;
 use lifeboat_runbooks::names::{Effect, StepId};
 use lifeboat_runbooks::plan::{Plan, PlanStep};
 
@@ -24,6 +25,7 @@ use crate::report::{
     Actuals, Clock, Digests, Doing, ExpectedLoss, Figure, LeftBehind, Met, Moment, ObjectiveSeconds, OutageBegan, Part, REPORT_FORMAT,
     Rehearsal, Report, Standing, StepReport,
 };
+use crate::rows::UnusedPlace;
 use history::{History, walk};
 use recovery::{Observed, Recovery, ceil_micros, floor_micros, length, nanoseconds};
 
@@ -343,6 +345,8 @@ fn step_report(step: &PlanStep, part: Part, history: &History, critical: &BTreeS
         why: record.and_then(|record| record.why.clone()),
         segments: own.segments,
         evidence: own.evidence,
+        undo: step.written_undo().map(|undo| format!("{}: {}", undo.step_type, undo.preview)),
+        unused: Sight::of(&history.run).unused_place(step).map(|(list, index)| UnusedPlace { list: list.to_string(), index }),
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) const RULES: &str = ".lb text{font-family:system-ui,-apple-system,'Se
 .lb .f-good{fill:var(--good)}.lb .f-bad{fill:var(--bad)}.lb .f-attention{fill:var(--attention)}.lb .f-active{fill:var(--active)}.lb .f-quiet{fill:var(--quiet)}.lb .f-ink{fill:var(--ink)}\
 .lb .bold{stroke-width:2.2}.lb .pen{stroke:var(--bg);stroke-width:2;fill:none;stroke-linecap:round;stroke-linejoin:round}.lb .pen.hollow{stroke:var(--quiet)}\
 .lb .hollow-ring{fill:var(--bg);stroke:var(--quiet);stroke-width:1.4}.lb text.onfill{fill:var(--bg);font-weight:700}.lb text.t-bad{fill:var(--bad);font-weight:600}.lb text.t-good{fill:var(--good);font-weight:600}.lb text.t-attention{fill:var(--attention);font-weight:600}\
-.lb text.halo{stroke:var(--bg);stroke-width:4px;paint-order:stroke;stroke-linejoin:round}.lb .ready{stroke-width:3;fill:none}.lb .away{fill:var(--quiet);opacity:.22}.lb .soft{opacity:.3}.lb .faint{opacity:.55}";
+.lb text.halo{stroke:var(--bg);stroke-width:4px;paint-order:stroke;stroke-linejoin:round}.lb .ready{stroke-width:3;fill:none}.lb .away{fill:var(--quiet);opacity:.22}.lb .halt{fill:var(--attention);opacity:.12}.lb .soft{opacity:.3}.lb .faint{opacity:.55}";
 
 /// Begins a picture of this size with a title for those who cannot see it.
 pub(super) fn open(width: f64, height: f64, title: &str) -> String {
@@ -83,7 +83,7 @@ pub(crate) fn icon_alone(mark: Mark) -> String {
     )
 }
 
-/// Hatchings, told apart by direction: people (`/`), doubt (crossed), undoing (`\`), unsure (`|`). Names are the picture's own, because
+/// Hatchings, told apart by direction: people (`/`), doubt (crossed), undoing (`\`), unsure (`|`), paused or frozen (`=`). Names are the picture's own, because
 /// browsers do not draw with a pattern that stands in a hidden picture.
 pub(super) fn hatchings(own: &str) -> String {
     let one = |name: &str, tone: &str, path: &str| {
@@ -93,10 +93,11 @@ pub(super) fn hatchings(own: &str) -> String {
         )
     };
     format!(
-        "<defs>\n{}{}{}{}</defs>\n",
+        "<defs>\n{}{}{}{}{}</defs>\n",
         one("people", "attention", "M-2 2L2-2M0 8L8 0M6 10L10 6"),
         one("doubt", "attention", "M0 0L8 8M8 0L0 8"),
         one("undo", "quiet", "M-2 6L2 10M0 0L8 8M6-2L10 2"),
-        one("unsure", "bad", "M2 0V8M6 0V8")
+        one("unsure", "bad", "M2 0V8M6 0V8"),
+        one("stopped", "attention", "M0 2H8M0 6H8")
     )
 }

@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use lifeboat_engine::unused::Row;
 
 use super::theme::{hatchings, icon, label, n, open, text_width};
 use crate::marks;
-use crate::report::{Doing, Part, Report, StepReport};
+use crate::report::{Doing, Part, Report, StepReport, Stop};
+use crate::rows::rows;
 use crate::words::{cut, escape, instant, interval, seconds, time_of_day};
 
 /// Most steps drawn: those that ran are drawn first. A picture of more could not be read.
@@ -22,7 +24,7 @@ pub(crate) enum Room {
 }
 
 /// The timeline as one self-contained SVG: a bar for each step, waits for people and doubt hatched apart, retries numbered, the
-/// engine's absence as grey bands, the outage with its unsure ends, and the recovery time objective as a line.
+/// engine's absence as grey bands, pauses and freezes as rows of their own, the outage with its unsure ends, and the recovery time objective as a line.
 #[must_use]
 pub fn timeline_svg(report: &Report) -> String {
     draw(report, Room::Wide)
@@ -33,6 +35,7 @@ pub(crate) fn draw(report: &Report, room: Room) -> String {
     let mut chart = Chart::new(report, room);
     chart.instants();
     chart.outage();
+    chart.stops();
     chart.bars();
     chart.legend();
     chart.finish()
@@ -42,6 +45,9 @@ pub(crate) fn draw(report: &Report, room: Room) -> String {
 const READY: &str = "class=\"s-active faint ready\"";
 
 const TICKS_MAX: f64 = 9.0;
+
+/// Most rows for pauses and freezes; the page tells of the others in words.
+const STOP_ROWS_MAX: usize = 6;
 
 struct Chart<'a> {
     report: &'a Report,
@@ -278,6 +284,52 @@ impl<'a> Chart<'a> {
         }
     }
 
+    /// Pauses and freezes: a row for each thing that was held back, and a band across all steps where everything was.
+    fn stops(&mut self) {
+        let mut rows: Vec<(&str, Option<&str>)> = Vec::new();
+        for stop in &self.report.stops {
+            let row = (stop.kind.as_str(), stop.resource.as_deref());
+            if !rows.contains(&row) {
+                rows.push(row);
+            }
+        }
+        for (kind, resource) in rows.into_iter().take(STOP_ROWS_MAX) {
+            let whole = if kind == "paused" { "run" } else { "everything" };
+            let name = format!("{} {kind}", resource.unwrap_or(whole));
+            let of_row = |stop: &&Stop| stop.kind == kind && stop.resource.as_deref() == resource;
+            let stops: Vec<Stop> = self.report.stops.iter().filter(of_row).cloned().collect();
+            let words = seconds(stops.iter().filter_map(|stop| stop.seconds).sum());
+            let y = self.row(&name, &words, None);
+            let mut end = self.axis.0;
+            for stop in &stops {
+                end = end.max(self.stop(y, stop));
+            }
+            if self.room == Room::Wide {
+                self.out.push_str(&label(end + 7.0, y + 13.5, "dim small halo", &words));
+            }
+        }
+    }
+
+    fn stop(&mut self, y: f64, stop: &Stop) -> f64 {
+        let (x, end) = (self.x(stop.from), self.x(stop.to.unwrap_or(self.report.as_of)));
+        let width = (end - x).max(2.0);
+        let by = stop.by.as_ref().map_or_else(String::new, |by| format!(" by {}", by.name));
+        let until = stop.to.map_or_else(|| "still so".to_owned(), |to| format!("to {}", time_of_day(to)));
+        let title = escape(&format!("{}{by}: {} {until}: {}", stop.kind, time_of_day(stop.from), stop.why));
+        let rect = |look: &str, y: &str, height: &str, round: &str| {
+            format!(
+                "<rect {look} x=\"{}\" y=\"{y}\" width=\"{}\" height=\"{height}\"{round}><title>{title}</title></rect>\n",
+                n(x),
+                n(width)
+            )
+        };
+        self.out.push_str(&rect(&format!("fill=\"url(#{}-stopped)\"", self.own), &n(y), "18", " rx=\"2.5\""));
+        if stop.resource.is_none() {
+            self.overlay.push_str(&rect("class=\"halt\"", "@TOP@", "@HEIGHT@", ""));
+        }
+        x + width
+    }
+
     fn bars(&mut self) {
         for resume in &self.report.resumes {
             let (x, end) = (self.x(resume.band.from), self.x(resume.band.to));
@@ -291,12 +343,22 @@ impl<'a> Chart<'a> {
             );
         }
         self.top = self.y;
-        let ran: Vec<&StepReport> = self.report.steps.iter().filter(|step| !step.segments.is_empty()).collect();
-        let few = self.report.steps.len() <= TIMELINE_STEPS_MAX;
-        let shown: Vec<&StepReport> =
-            if few { self.report.steps.iter().collect() } else { ran.into_iter().take(TIMELINE_STEPS_MAX).collect() };
+        let all = rows(&self.report.steps);
+        let ran = |row: &Row<&StepReport>| matches!(row, Row::Step(step) if !step.segments.is_empty());
+        let few = all.len() <= TIMELINE_STEPS_MAX;
+        let shown: Vec<&Row<&StepReport>> = all.iter().filter(|row| few || ran(row)).take(TIMELINE_STEPS_MAX).collect();
         let mut part = Part::Steps;
-        for step in &shown {
+        for row in &shown {
+            let step = match row {
+                Row::Step(step) => *step,
+                Row::Unused(unused) => {
+                    self.y += 18.0;
+                    let x = if self.room == Room::Wide { 42.0 } else { 38.0 };
+                    self.out.push_str(&label(x, self.y, "dim", &unused.to_string()));
+                    self.y += 6.0;
+                    continue;
+                }
+            };
             if step.part != part {
                 part = step.part;
                 self.y += 6.0;
@@ -304,9 +366,9 @@ impl<'a> Chart<'a> {
             }
             self.step(step);
         }
-        if shown.len() < self.report.steps.len() {
+        if shown.len() < all.len() {
             self.y += 16.0;
-            let more = format!("and {} more steps, in the table", self.report.steps.len() - shown.len());
+            let more = format!("and {} more steps, in the table", all.len() - shown.len());
             self.out.push_str(&label(14.0, self.y, "dim", &more));
             self.y += 6.0;
         }
@@ -406,6 +468,9 @@ impl<'a> Chart<'a> {
         if has(Doing::Undoing) {
             items.push((pattern("undo"), "undoing"));
         }
+        if !self.report.stops.is_empty() {
+            items.push((pattern("stopped"), "paused or frozen"));
+        }
         if !self.report.resumes.is_empty() {
             items.push(("class=\"away\"".to_owned(), "engine away"));
         }
@@ -434,6 +499,7 @@ impl<'a> Chart<'a> {
         let height = self.y + 14.0;
         let bottom = self.bottom;
         let overlay = self.overlay.replace("@BOTTOM@", &n(bottom)).replace("@HEIGHT@", &n((bottom - self.top).max(0.0)));
+        let overlay = overlay.replace("@TOP@", &n(self.top));
         let title = format!("Timeline of {}", self.report.run);
         format!("{}{}{overlay}{}</svg>\n", open(self.width, height, &title), hatchings(self.own), self.out)
     }
