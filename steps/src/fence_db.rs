@@ -5,11 +5,13 @@ mod methods;
 mod operator;
 pub mod proof;
 mod record;
+mod reopen;
 
 use std::time::Duration;
 
 use lifeboat_engine::census::Census;
 use lifeboat_engine::context::Proof;
+use lifeboat_engine::inventory::Undoable;
 use lifeboat_engine::run::StepState;
 use lifeboat_engine::{Effect, Evidence, Measure, Observation, ReadContext, Readiness, Step, StepContext, StepError, StepId, Touch};
 use schemars::JsonSchema;
@@ -25,6 +27,9 @@ use proof::{Accepted, FenceProof, Verdict, prove};
 pub(crate) use record::{FenceOnRecord, on_record};
 
 /// Keeps the old primary from taking writes, and proves it from at least two vantages.
+///
+/// Its undo opens the server again where it was fenced by `pg_ctl` or `reject`, and every other node answers as a standby of the same
+/// cluster; what a program of the operator's did has no undo.
 ///
 /// The inventory lists the ways for each node, strongest first; each is tried until one is proven. A local server is left with
 /// `standby.signal`, so that it comes back as a standby, never as a second primary. Where nothing can be proven, the step holds for a
@@ -127,6 +132,15 @@ impl FenceDb {
             proof: Some(proof),
             risk_accepted: None,
         }
+    }
+
+    fn fenced_by_nothing(&self) -> Fenced {
+        Fenced { db: self.db.clone(), node: self.node.clone(), proven: false, method: None, proof: None, risk_accepted: None }
+    }
+
+    /// Whether what is asked about is an undo of this step.
+    fn is_reopening(&self, cx: &ReadContext) -> bool {
+        cx.facts.step(&cx.step).is_some_and(|own| matches!(own.state, StepState::Undoing | StepState::UndoInDoubt))
     }
 
     async fn gate(&self, cx: &ReadContext) -> Result<Readiness<FenceIntent>, StepError> {
@@ -255,6 +269,7 @@ impl Step for FenceDb {
     const TYPE: &'static str = "fence-db";
     const VERSION: u16 = 1;
     const EFFECT: Effect = Effect::Change;
+    const UNDO: Undoable = Undoable::Yes;
     type Intent = FenceIntent;
     type Output = Fenced;
 
@@ -313,14 +328,7 @@ impl Step for FenceDb {
             }
         };
         match self.risk_accepted(cx, &why) {
-            Some(risk) => Ok(Fenced {
-                db: self.db.clone(),
-                node: self.node.clone(),
-                proven: false,
-                method: None,
-                proof: None,
-                risk_accepted: Some(risk),
-            }),
+            Some(risk) => Ok(Fenced { risk_accepted: Some(risk), ..self.fenced_by_nothing() }),
             None => Err(StepError::unknown(format!("{why}; {}", told(&tried)))),
         }
     }
@@ -331,6 +339,10 @@ impl Step for FenceDb {
             Verdict::Proven(proof) => Observation::Done(self.fenced(proof, None)),
             // It answers as a primary: every method may be carried out again.
             Verdict::TakesWrites(_) => Observation::NotDone,
+            // While it is opened again it may be stopped and no longer closed: it takes no writes, so the fence stands as yet.
+            Verdict::Unproven { .. } if self.is_reopening(cx) && stopped(&database, &self.node) => {
+                Observation::Done(self.fenced_by_nothing())
+            }
             Verdict::Unproven { why, vantages } => {
                 // People have accepted exactly this, so going on is what they want.
                 if self.risk_accepted(cx, &why).is_some() {
@@ -342,6 +354,16 @@ impl Step for FenceDb {
             }
         })
     }
+
+    async fn undo(&self, intent: &FenceIntent, done: Fenced, cx: &StepContext) -> Result<(), StepError> {
+        reopen::reopen(cx, &self.db, intent, &done).await
+    }
+}
+
+/// Whether no process works in the node's data directory, as far as this machine can see it.
+fn stopped(database: &Database, node: &str) -> bool {
+    let local = database.nodes.get(node).and_then(|node| node.local.as_ref());
+    local.is_some_and(|local| files::processes(local) == files::Processes::None)
 }
 
 /// The address may have come to another server since the intent was journaled.

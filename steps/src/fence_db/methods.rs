@@ -121,6 +121,13 @@ async fn reject(cx: &StepContext, database: &Database, node: &Node, local: &Loca
     }
 }
 
+/// Has a running server read `pg_hba.conf` again.
+pub(crate) fn reload(local: &Local) {
+    if let Some(postmaster) = files::postmaster_pid(local) {
+        send(postmaster, Signal::HUP);
+    }
+}
+
 fn send(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         // A process that is gone, or not ours to signal, shows in the next look.
@@ -136,8 +143,26 @@ fn close_pg_hba(local: &Local) -> Result<(), String> {
     if old.starts_with(BLOCK) {
         return Ok(());
     }
+    replace_pg_hba(local, &format!("{BLOCK}\n{}\n{old}", REJECT.join("\n")))
+}
+
+/// Takes our block off `pg_hba.conf`, if it is there. Anything else in the file stays as it is.
+pub(crate) fn open_pg_hba(local: &Local) -> Result<(), String> {
+    let path = local.data_dir.join("pg_hba.conf");
+    let old = fs::read_to_string(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let block = format!("{BLOCK}\n{}\n", REJECT.join("\n"));
+    match old.strip_prefix(&block) {
+        Some(rest) => replace_pg_hba(local, rest),
+        None if old.contains(BLOCK) => Err(format!("{} was changed inside or above the block that refuses logins", path.display())),
+        None => Ok(()),
+    }
+}
+
+fn replace_pg_hba(local: &Local, text: &str) -> Result<(), String> {
+    let path = local.data_dir.join("pg_hba.conf");
+    let trouble = |error: std::io::Error| format!("{} cannot be changed: {error}", path.display());
     let beside = local.data_dir.join("pg_hba.conf.lifeboat");
-    fs::write(&beside, format!("{BLOCK}\n{}\n{old}", REJECT.join("\n"))).map_err(trouble)?;
+    fs::write(&beside, text).map_err(trouble)?;
     let mode = fs::metadata(&path).map_err(trouble)?.permissions();
     fs::set_permissions(&beside, mode).map_err(trouble)?;
     give_to_owner(local, &beside)?;

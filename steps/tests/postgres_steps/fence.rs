@@ -175,3 +175,117 @@ async fn a_frozen_server_survives_pg_ctl_and_is_in_doubt_until_it_is_gone() {
     rig.lab.node(PRIMARY).start().unwrap();
     assert_eq!(rig.lab.node(PRIMARY).psql("app", "select pg_is_in_recovery()").unwrap(), "t");
 }
+
+/// Fences by one method with sessions open, then takes that back.
+async fn fenced_and_reopened(method: Value) {
+    let mut rig = Rig::start();
+    rig.db()["nodes"][PRIMARY]["fence"] = json!([method]);
+    let primary = rig.lab.node(PRIMARY);
+    primary.psql("app", "insert into orders (id) values (1)").unwrap();
+    let hba = std::fs::read_to_string(primary.data.join("pg_hba.conf")).unwrap();
+    let before = <FenceDb as Step>::census("orders-db", &rig.read("fence", 0)).await.unwrap();
+    let Readiness::Ready { intent, .. } = step().prepare(&rig.read("fence", 1)).await.unwrap() else { panic!("not ready") };
+    let done = step().execute(&intent, &rig.act("fence")).await.unwrap();
+    assert!(primary.psql("app", "select 1").is_err(), "it is fenced");
+    let again = serde_json::to_value(&done).unwrap();
+    step().undo(&intent, done, &rig.act("fence")).await.unwrap();
+    primary.psql("app", "insert into orders (id) values (2)").unwrap();
+    rig.lab.node(WEST).wait_until("select count(*) from orders", "2").unwrap();
+    assert_eq!(std::fs::read_to_string(primary.data.join("pg_hba.conf")).unwrap(), hba);
+    assert!(!primary.data.join("standby.signal").exists());
+    let after = <FenceDb as Step>::census("orders-db", &rig.read("fence", 0)).await.unwrap();
+    assert_eq!(after, before, "the peers list what they listed before");
+    assert_eq!(step().observe(&intent, &rig.read("fence", 2)).await.unwrap(), Observation::NotDone);
+    // It bears being repeated.
+    step().undo(&intent, serde_json::from_value(again).unwrap(), &rig.act("fence")).await.unwrap();
+    assert_eq!(primary.psql("app", "select count(*) from orders").unwrap(), "2");
+    end(&rig);
+}
+
+/// A server that was opened again is not the lab's child any more.
+fn end(rig: &Rig) {
+    let script = &rig.lab.node(PRIMARY).pg_ctl_script;
+    let ended = std::process::Command::new(script).args(["stop", "-m", "immediate", "-w"]).output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_stopped_is_started_again_as_the_primary_that_it_was() {
+    fenced_and_reopened(json!({ "pg_ctl": { "timeout": "5s" } })).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_that_were_refused_are_accepted_again() {
+    fenced_and_reopened(json!({ "reject": {} })).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fence_is_not_lifted_under_another_primary_nor_under_a_node_that_does_not_tell() {
+    let mut rig = Rig::start();
+    let Readiness::Ready { intent, .. } = step().prepare(&rig.read("fence", 1)).await.unwrap() else { panic!("not ready") };
+    let done = || serde_json::from_value(json!({ "db": "orders-db", "node": PRIMARY, "proven": true, "method": "pg_ctl" })).unwrap();
+    let kept = step().execute(&intent, &rig.act("fence")).await.unwrap();
+    rig.record(
+        "fence",
+        "fence-db",
+        lifeboat_engine::run::StepState::Succeeded,
+        fence(),
+        Some(serde_json::to_value(&kept).unwrap()),
+        lifeboat_engine::context::Proof::Seen,
+    );
+    rig.lab.node(WEST).freeze().unwrap();
+    rig.step_timeout = std::time::Duration::from_secs(8);
+    let silent = step().undo(&intent, done(), &rig.act("fence")).await;
+    assert!(matches!(&silent, Err(StepError::NotDone { why, .. }) if why.contains("does not tell whether it is a primary")), "{silent:?}");
+    rig.lab.node(WEST).thaw().unwrap();
+    rig.step_timeout = std::time::Duration::from_secs(30);
+    let promoted = rig.run::<PromoteDb>("promote", json!({ "db": "orders-db", "node": WEST, "max_loss": "1m" })).await;
+    let two = step().undo(&intent, done(), &rig.act("fence")).await;
+    let refused = format!("{} answers as a primary", promoted.node);
+    assert!(matches!(&two, Err(StepError::Refused { why, .. }) if why.contains(&refused)), "{two:?}");
+    let primary = rig.lab.node(PRIMARY);
+    assert!(primary.pid().is_none() && primary.data.join("standby.signal").exists(), "it stays closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_taken_back_says_so_and_changes_nothing() {
+    let mut rig = Rig::start();
+    let Readiness::Ready { intent, .. } = step().prepare(&rig.read("fence", 1)).await.unwrap() else { panic!("not ready") };
+    let done = step().execute(&intent, &rig.act("fence")).await.unwrap();
+    let primary = rig.lab.node(PRIMARY).data.clone();
+    let kept = serde_json::to_value(&done).unwrap();
+    let with = |change: fn(&mut Value)| {
+        let mut changed = serde_json::to_value(&intent).unwrap();
+        change(&mut changed);
+        serde_json::from_value(changed).unwrap()
+    };
+    let cases: [(&str, fn(&mut Value)); 4] = [
+        ("by a program of the operator's", |intent| intent["methods"] = json!(["command", "pg_ctl"])),
+        ("standby.signal of us-east-1 was there before", |intent| intent["standby_signal"] = json!("was_there")),
+        ("did not answer as a primary when it was fenced", |intent| intent["was"] = json!({ "state": "unreachable" })),
+        ("no longer what was fenced", |intent| intent["was"]["timeline"] = json!(7)),
+    ];
+    for (wanted, change) in cases {
+        let refused = step().undo(&with(change), serde_json::from_value(kept.clone()).unwrap(), &rig.act("fence")).await;
+        assert!(matches!(&refused, Err(StepError::Refused { why, .. }) if why.contains(wanted)), "{wanted}: {refused:?}");
+        assert!(rig.lab.node(PRIMARY).pid().is_none() && primary.join("standby.signal").exists(), "{wanted}: it stays closed");
+    }
+    // Cut short between the file and the start it takes no writes, and is opened once more.
+    std::fs::remove_file(primary.join("standby.signal")).unwrap();
+    assert!(
+        matches!(step().observe(&intent, &rig.read("fence", 2)).await.unwrap(), Observation::Unknown { .. }),
+        "as a fence it is in doubt"
+    );
+    rig.record(
+        "fence",
+        "fence-db",
+        lifeboat_engine::run::StepState::UndoInDoubt,
+        fence(),
+        Some(kept.clone()),
+        lifeboat_engine::context::Proof::Seen,
+    );
+    assert!(matches!(step().observe(&intent, &rig.read("fence", 2)).await.unwrap(), Observation::Done(_)), "as an undo it is not done");
+    step().undo(&intent, serde_json::from_value(kept).unwrap(), &rig.act("fence")).await.unwrap();
+    rig.lab.node(PRIMARY).psql("app", "insert into orders (id) values (3)").unwrap();
+    end(&rig);
+}
