@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use lifeboat_engine::census::Census;
 use lifeboat_engine::step::{Step, StepError};
 use lifeboat_steps::update_dns::UpdateDns;
 use serde_json::{Value, json};
@@ -198,4 +199,26 @@ async fn a_rule_of_the_server_against_the_update_is_told() {
     let refused = step.execute(&elsewhere, &stage.act()).await;
     assert!(matches!(&refused, Err(StepError::NotDone { why, .. }) if why.contains("did not take the update")), "{refused:?}");
     assert_eq!(bind.serial(bind.primary), 7);
+}
+
+#[tokio::test]
+async fn a_server_that_lags_is_listed_apart_and_an_alias_is_told_as_one() {
+    let bind = Bind::start();
+    let states = async |stage: &Stage| {
+        let listed = <UpdateDns as Step>::census("orders-dns", &stage.read()).await.unwrap();
+        let Census::Listed(things) = listed else { panic!("{listed:?}") };
+        let state = |server: SocketAddr| things.iter().find(|thing| thing.name.ends_with(&format!(" at {server}"))).unwrap().state.clone();
+        (state(bind.primary), state(bind.secondary))
+    };
+    let stage = bind.stage("db.bind.lab.", "lifeboat-key");
+    let before = states(&stage).await;
+    assert!(before.0 == before.1 && before.0.contains("192.0.2.1"), "{before:?}");
+    bind.update("update delete db.bind.lab. A\nupdate add db.bind.lab. 30 A 192.0.2.9");
+    let lagging = states(&stage).await;
+    assert!(lagging.0.contains("192.0.2.9") && lagging.1 == before.1, "each server speaks for itself: {lagging:?}");
+    bind.update("update delete db.bind.lab. A\nupdate add db.bind.lab. 30 CNAME ns1.bind.lab.");
+    let alias = states(&stage).await.0;
+    assert!(alias.contains("alias of ns1.bind.lab"), "{alias}");
+    let none = states(&bind.stage("new.bind.lab.", "lifeboat-key")).await;
+    assert!(none.0 == none.1 && !none.0.contains("192.0.2"), "a record that is not there is listed as that: {none:?}");
 }

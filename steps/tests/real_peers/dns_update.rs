@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::stage::{self, Stage, ready, refusal, seen, step};
+use lifeboat_engine::census::Census;
 use lifeboat_engine::step::{Observation, Retryable, Step, StepError};
 use lifeboat_steps::update_dns::UpdateDns;
 use serde_json::{Value, json};
@@ -372,4 +373,46 @@ async fn a_secondary_is_no_place_for_updates() {
     let failed = step.execute(&intent, &stage.act()).await;
     assert!(matches!(failed, Err(StepError::NotDone { .. })), "{failed:?}");
     assert_eq!(lab.dns().serial().unwrap(), serial);
+}
+
+async fn census(stage: &Stage) -> Vec<(String, String)> {
+    let listed = <UpdateDns as Step>::census("orders-dns", &stage.read()).await.unwrap();
+    let Census::Listed(things) = listed else { panic!("{listed:?}") };
+    things.into_iter().map(|thing| (thing.name, thing.state)).collect()
+}
+
+#[tokio::test]
+async fn a_record_is_listed_as_each_of_its_servers_gives_it_and_as_before_once_it_is_put_back() {
+    let lab = lab();
+    let stage = stage(&lab);
+    let servers = [lab.dns().primary, lab.dns().secondary].map(|server| format!("{RECORD} at {server}"));
+    let before = census(&stage).await;
+    assert_eq!(before.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), servers);
+    let first = addresses(&lab).concat();
+    assert!(before.iter().all(|(_, state)| state.contains(&first) && state.contains("TTL")), "{before:?}");
+    let step = to("us-west-2");
+    let intent = ready(&step, &stage).await;
+    let moved = step.execute(&intent, &stage.act()).await.unwrap();
+    let after = census(&stage).await;
+    assert!(after.iter().all(|(_, state)| state.contains(WEST) && !state.contains(&first)), "{after:?}");
+    assert_eq!(after.len(), before.len());
+    step.undo(&intent, moved, &stage.act()).await.unwrap();
+    assert_eq!(census(&stage).await, before);
+    // Asking changed nothing: one update and its undo are all that there were.
+    assert_eq!(lab.dns().serial().unwrap(), xtask::lab::dns::FIRST_SERIAL + 2);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_no_empty_list() {
+    let lab = lab();
+    let mut record = record(&lab, lab.dns().primary);
+    // A socket that is bound and never answers.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    record["rfc2136"]["servers"] = json!([lab.dns().primary.to_string(), silent.local_addr().unwrap().to_string()]);
+    let stage = stage_with(&lab, record);
+    let listed = <UpdateDns as Step>::census("orders-dns", &stage.read_for(Duration::from_secs(5))).await;
+    assert!(
+        matches!(&listed, Err(StepError::NotDone { why, .. }) if why.contains(&silent.local_addr().unwrap().to_string())),
+        "{listed:?}"
+    );
 }
