@@ -198,7 +198,16 @@ fn every_example_checks_and_can_be_drawn() {
         begins(&drawn("svg"), "<svg");
         begins(&drawn("mermaid"), "flowchart");
         begins(&drawn("dot"), "digraph");
-        assert!(drawn("mermaid").stdout.contains("promote"));
+        let text = std::fs::read_to_string(&runbook).unwrap_or_default();
+        let steps: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  - id: ")).collect();
+        let mermaid = drawn("mermaid").stdout;
+        let nodes = mermaid.lines().filter_map(|line| line.trim().strip_prefix("s_")?.split_once(['[', '{']));
+        assert!(nodes.clone().count() >= steps.len(), "{mermaid}");
+        for (name, rest) in nodes {
+            let plain = name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+            assert!(plain && rest.starts_with(['"', '[', '{']), "Mermaid reads no node {name:?} in {rest:?}");
+        }
+        assert!(!steps.is_empty() && steps.iter().all(|step| mermaid.contains(step)), "{file}: {steps:?}\n{mermaid}");
     }
     assert!(!desk.data.exists());
 }

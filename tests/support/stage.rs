@@ -94,7 +94,13 @@ impl Stage {
     /// Starts `lifeboat heartbeat` and waits until a few beats are acknowledged.
     #[track_caller]
     pub(crate) fn beat(&self) -> Going {
-        let mut going = Going::start(&mut self.command(&["heartbeat", "orders-db", "--create-table"]));
+        self.beat_in("orders-db")
+    }
+
+    /// The same in another database of the inventory.
+    #[track_caller]
+    pub(crate) fn beat_in(&self, db: &str) -> Going {
+        let mut going = Going::start(&mut self.command(&["heartbeat", db, "--create-table"]));
         let file = self.folder.join("heartbeat.json");
         let beats = look_until(PATIENCE, || {
             let text = std::fs::read_to_string(&file).unwrap_or_default();

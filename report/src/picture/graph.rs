@@ -361,10 +361,11 @@ pub fn mermaid(plan: &Plan) -> String {
     };
     let node = |step: &PlanStep| {
         let text = format!("{}<br/>{}", step.id, quote(&step.step_type));
+        let name = mermaid_name(&step.id);
         match (step.step_type.as_str(), crosses(step)) {
-            (APPROVAL, _) => format!("s_{}{{{{\"{text}\"}}}}", step.id),
-            (_, true) => format!("s_{}[[\"{text}<br/>point of no return\"]]", step.id),
-            (_, false) => format!("s_{}[\"{text}\"]", step.id),
+            (APPROVAL, _) => format!("{name}{{{{\"{text}\"}}}}"),
+            (_, true) => format!("{name}[[\"{text}<br/>point of no return\"]]"),
+            (_, false) => format!("{name}[\"{text}\"]"),
         }
     };
     for step in &plan.steps {
@@ -379,13 +380,18 @@ pub fn mermaid(plan: &Plan) -> String {
     }
     for step in plan.steps.iter().chain(&plan.finally) {
         for need in &step.needs {
-            let _ = writeln!(out, "    s_{need} --> s_{}", step.id);
+            let _ = writeln!(out, "    {} --> {}", mermaid_name(need), mermaid_name(&step.id));
         }
     }
     for step in plan.steps.iter().filter(|step| crosses(step)) {
-        let _ = writeln!(out, "    style s_{} stroke:#c22f2a,stroke-width:3px", step.id);
+        let _ = writeln!(out, "    style {} stroke:#c22f2a,stroke-width:3px", mermaid_name(&step.id));
     }
     out
+}
+
+/// A step's name as Mermaid takes it. Brackets and slashes would end a name there; ids have no capital letters.
+fn mermaid_name(id: &StepId) -> String {
+    format!("s_{}", id.as_str().replace('[', "I").replace(']', "E").replace('/', "S"))
 }
 
 /// The graph as Graphviz text.
