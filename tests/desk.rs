@@ -110,7 +110,8 @@ fn a_run_is_watched_to_its_end_from_another_terminal_and_is_left_alone() {
     let watched = watching.end().expect(1);
     assert!(watched.stderr.contains(&format!("run {run} was cancelled")), "{}", watched.stderr);
     let entries = entries.end().expect(1).stdout;
-    let lines: Vec<serde_json::Value> = entries.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+    let lines: Vec<serde_json::Value> =
+        entries.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
     assert!(lines.len() >= 4, "{entries}");
     assert!(entries.lines().last().is_some_and(|line| line.contains("run_ended")), "{entries}");
     going.end().expect(1);
