@@ -249,17 +249,18 @@ async fn a_fence_is_not_lifted_under_another_primary_nor_under_a_node_that_does_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_taken_back_says_so_and_changes_nothing() {
+    type Change = fn(&mut Value);
     let mut rig = Rig::start();
     let Readiness::Ready { intent, .. } = step().prepare(&rig.read("fence", 1)).await.unwrap() else { panic!("not ready") };
     let done = step().execute(&intent, &rig.act("fence")).await.unwrap();
     let primary = rig.lab.node(PRIMARY).data.clone();
     let kept = serde_json::to_value(&done).unwrap();
-    let with = |change: fn(&mut Value)| {
+    let with = |change: Change| {
         let mut changed = serde_json::to_value(&intent).unwrap();
         change(&mut changed);
         serde_json::from_value(changed).unwrap()
     };
-    let cases: [(&str, fn(&mut Value)); 4] = [
+    let cases: [(&str, Change); 4] = [
         ("by a program of the operator's", |intent| intent["methods"] = json!(["command", "pg_ctl"])),
         ("standby.signal of us-east-1 was there before", |intent| intent["standby_signal"] = json!("was_there")),
         ("did not answer as a primary when it was fenced", |intent| intent["was"] = json!({ "state": "unreachable" })),
