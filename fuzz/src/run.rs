@@ -243,8 +243,6 @@ fn shortest(run: &dyn Fn(&[u8]), mut input: Vec<u8>, why: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
-
     use super::*;
 
     #[test]

@@ -22,7 +22,7 @@ fn oracle(text: &str) -> Option<u128> {
             None => pieces.push(letter.to_string()),
         }
     }
-    if pieces.is_empty() || pieces.len() % 2 != 0 {
+    if pieces.is_empty() || !pieces.len().is_multiple_of(2) {
         return None;
     }
     let mut total: u128 = 0;

@@ -1,5 +1,7 @@
 //! The saved folders, laid out as they were.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
