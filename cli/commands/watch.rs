@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lifeboat_engine::RunId;
 use lifeboat_engine::clock::{Clock, SystemClock};
 use lifeboat_engine::journal::{Entry, Outcome};
 use lifeboat_engine::run::{Run, RunPhase};
@@ -18,6 +19,9 @@ use crate::wiring;
 
 /// How often the driving process is asked what happened.
 const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// Looks at the folder after its process is gone, before giving up.
+const LAST_LOOKS_MAX: u32 = 10;
 
 pub(crate) async fn run(global: &Global, args: &WatchArgs) -> Result<Exit, Trouble> {
     let desk = Desk::look(global)?;
@@ -58,7 +62,7 @@ pub(crate) async fn run(global: &Global, args: &WatchArgs) -> Result<Exit, Troub
     };
     if ended == Ended::Undriven && followed.is_some() {
         drop(followed);
-        let (_, entries) = Desk::look(global)?.journal(&id).await?;
+        let entries = last_look(global, &id, clock.as_ref()).await?;
         let fresh = entries.get(seen.entries..).unwrap_or_default().to_vec();
         seen.take(&fresh)?;
         tell(&mut progress, &fresh)?;
@@ -83,6 +87,23 @@ pub(crate) async fn run(global: &Global, args: &WatchArgs) -> Result<Exit, Troub
         (Ended::ByItself | Ended::Undriven, None) => {
             say(&format!("no process drives run {id} any more; `{command} resume {id}` goes on with it"));
             Ok(Exit::Waiting)
+        }
+    }
+}
+
+/// What the folder holds once nobody drives the run. Another who watched may be looking at the same moment.
+async fn last_look(global: &Global, id: &RunId, clock: &dyn Clock) -> Result<Vec<Entry>, Trouble> {
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        let looked = match Desk::look(global) {
+            Ok(desk) => desk.journal(id).await,
+            Err(trouble) => Err(trouble),
+        };
+        match looked {
+            Ok((_, entries)) => return Ok(entries),
+            Err(trouble) if looks == LAST_LOOKS_MAX => return Err(trouble),
+            Err(_) => clock.sleep(ASK_EVERY).await,
         }
     }
 }
