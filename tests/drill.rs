@@ -6,9 +6,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
+use support::process::PATIENCE;
 use support::stage::{EUROPE, Stage, WEST, write};
 use xtask::lab::postgres::PRIMARY;
 use xtask::lab::root;
+use xtask::look_until;
 
 /// Production as the inventory has it: nothing listens there, so whoever touched it would fail.
 const PRODUCTION: &str = "  orders-db:
@@ -50,19 +52,20 @@ fn twin() -> (Stage, tempfile::TempDir) {
         std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).unwrap_or_else(|error| panic!("{error}"));
         to
     };
-    let (reseed, is_standby): (PathBuf, PathBuf) = (place("reseed-standby"), place("is-standby"));
+    let (reseed, are_standbys): (PathBuf, PathBuf) = (place("reseed-standbys"), place("are-standbys"));
     stage.inventory(|text| {
         let text = text.replace("  orders-db:\n    database: orders\n", PRODUCTION).replace("  orders-dns:\n", PRODUCTION_DNS);
-        let allowed = format!("policies:\n  programs: [{}, {}]\n", reseed.display(), is_standby.display());
+        let allowed = format!("policies:\n  programs: [{}, {}]\n", reseed.display(), are_standbys.display());
         assert!(text.contains("orders-twin:") && text.contains("orders-twin-dns:"), "{text}");
         text + &allowed
     });
     let runbook = std::fs::read_to_string(root().join("examples/drill/runbook.yaml")).unwrap_or_else(|error| panic!("{error}"));
-    let cluster = stage.lab.node(PRIMARY).data.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
+    let lab = stage.lab.node(PRIMARY).data.ancestors().nth(2).map(|folder| folder.display().to_string()).unwrap_or_default();
     let runbook = runbook
-        .replace("/opt/orders/reseed-standby", &reseed.display().to_string())
-        .replace("/opt/orders/is-standby", &is_standby.display().to_string())
-        .replace("/var/lib/orders-twin", &cluster);
+        .replace("/opt/orders/reseed-standbys", &reseed.display().to_string())
+        .replace("/opt/orders/are-standbys", &are_standbys.display().to_string())
+        .replace("/var/lib/orders-twin/wal", &format!("{lab}/wal"))
+        .replace("/var/lib/orders-twin", &format!("{lab}/postgres"));
     write(&stage.runbook, &runbook);
     (stage, programs)
 }
@@ -110,6 +113,10 @@ fn a_drill_on_a_twin_passes_and_leaves_everything_as_it_was() {
     assert_eq!((roles(), addresses()), (roles_before, addresses_before), "{told}");
     // It is the primary that it was: what was there is there, and it takes writes.
     stage.lab.node(PRIMARY).psql("app", "insert into orders (id) values (902)").unwrap_or_else(|error| panic!("{error}"));
-    let rows = stage.lab.node(PRIMARY).psql("app", "select count(*) from orders where id in (901, 902)");
-    assert_eq!(rows.unwrap_or_default(), "2", "{told}");
+    // And the standbys get it: the one that was promoted and taken back, and the one that only watched.
+    for region in [PRIMARY, WEST, EUROPE] {
+        let rows = || stage.lab.node(region).psql("app", "select count(*) from orders where id in (901, 902)").unwrap_or_default();
+        let there = look_until(PATIENCE, || (rows() == "2").then_some(()));
+        assert!(there.is_some(), "{region} has {} of 2 rows: {told}", rows());
+    }
 }

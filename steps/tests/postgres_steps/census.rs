@@ -45,7 +45,7 @@ async fn slots_that_last_are_listed_with_what_they_are_and_those_that_go_with_th
     let before = listed(&rig).await;
     let role = &before[&format!("node {PRIMARY}")];
     assert!(role.starts_with("primary on timeline 1 of cluster "), "{before:?}");
-    assert!(before[&format!("node {WEST}")].starts_with("standby of cluster "), "{before:?}");
+    assert!(before[&format!("node {WEST}")].starts_with("standby that streams timeline 1 of cluster "), "{before:?}");
     // Work goes on, and nothing of it is a difference.
     primary.psql("app", "insert into orders (id) values (1)").unwrap();
     assert_eq!(left(&rig, &before).await, []);
@@ -90,14 +90,16 @@ async fn a_node_that_was_stopped_or_promoted_or_waits_for_others_is_not_as_it_wa
     rig.run::<FenceDb>("fence", json!({ "db": "orders-db", "node": PRIMARY })).await;
     rig.run::<PromoteDb>("promote", json!({ "db": "orders-db", "node": WEST, "max_loss": "1m" })).await;
     let found = left(&rig, &before).await;
-    let promoted = before[&west].replace("standby of", "primary on timeline 2 of");
+    let promoted = before[&west].replace("standby that streams timeline 1 of", "primary on timeline 2 of");
+    let alone = before[&europe].replace("streams timeline 1 of", "streams from nobody of");
     // What stands on a node that does not answer cannot be listed either, and is not taken for being there.
     let slot = |name: &str| changed(&format!("slot {name} on {PRIMARY}"), Some("physical"), None);
     let wanted = [
+        changed(&europe, Some(&before[&europe]), Some(&alone)),
         changed(&primary, Some(&before[&primary]), Some("does not answer")),
         changed(&west, Some(&before[&west]), Some(&promoted)),
         slot("eu_west_1"),
         slot("us_west_2"),
     ];
-    assert_eq!(found, wanted, "and {EUROPE}, which nobody touched, is as it was");
+    assert_eq!(found, wanted, "{EUROPE}, which nobody touched, has lost whom it followed");
 }
