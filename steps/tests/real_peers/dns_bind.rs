@@ -94,7 +94,11 @@ impl Bind {
         };
         command.arg("-c").arg(folder.join("named.conf")).args(["-g", "-n", "1"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.children.push(command.spawn().unwrap());
-        let up = look_until(READY, || dns_query::serial(address, "bind.lab.").ok());
+        // Also by TCP, which a zone is transferred with: a secondary that is refused asks again much later.
+        let up = look_until(READY, || {
+            let answers = dns_query::serial(address, "bind.lab.").ok();
+            answers.filter(|_| std::net::TcpStream::connect(address).is_ok())
+        });
         assert!(up.is_some(), "{name} does not serve: {}", std::fs::read_to_string(folder.join("log")).unwrap());
     }
 
