@@ -310,12 +310,14 @@ impl StepType for Simulated {
         }
         let whose = whose(cx);
         self.world.arrive(&whose, cx.clock.instant());
+        // Whatever is due by now lands first.
+        let under_way = self.world.under_way(&whose, cx.clock.instant());
         let there = self.world.stands_by(&whose);
         Ok(match self.world.next_sight(cx.step.as_str()) {
             // What a written undo does is done where the effect is gone.
             Sight::Truth if cx.purpose == Purpose::WrittenUndo && there => Observation::NotDone,
             Sight::Truth if cx.purpose == Purpose::WrittenUndo => Observation::Done(self.output(with, cx)),
-            Sight::Truth if self.world.under_way(&whose, cx.clock.instant()).is_some() => Observation::InProgress,
+            Sight::Truth if under_way.is_some() => Observation::InProgress,
             Sight::Truth if there => Observation::Done(self.output(with, cx)),
             Sight::Truth | Sight::NotDone => Observation::NotDone,
             Sight::InProgress => Observation::InProgress,

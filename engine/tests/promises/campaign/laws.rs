@@ -6,7 +6,7 @@ use std::time::Duration;
 use lifeboat_engine::Effect;
 use lifeboat_engine::facts;
 use lifeboat_engine::history::{self, Loaded};
-use lifeboat_engine::journal::{Event, Outcome, Resolution, RunId, Seen};
+use lifeboat_engine::journal::{Entry, Event, Outcome, Resolution, RunId, Seen};
 use lifeboat_engine::measure::Measure;
 use lifeboat_engine::run::{DRILL, Run, RunPhase, StepState as S, effect_of};
 use lifeboat_engine::sim::Stage;
@@ -18,7 +18,7 @@ pub(crate) async fn check(stage: &Stage, loaded: &Loaded) {
     let run = &loaded.run;
     documented_end(stage, run);
     said_and_so(stage, loaded);
-    undone_in_order(stage, run);
+    undone_in_order(stage, loaded);
     loss(stage, loaded);
     super::approvals::check(stage, loaded);
     nothing_starts_in_a_pause(stage, loaded);
@@ -36,14 +36,20 @@ pub(crate) async fn check(stage: &Stage, loaded: &Loaded) {
     }
 }
 
-/// Whether a promotion of this run comes after a question that people answered with yes: what they were shown is on record, with their names.
-pub(crate) fn a_promotion_was_accepted(run: &Run) -> bool {
+/// Whether a promotion of this run comes after a question that people answered with yes, or was called taken back by one who did not
+/// look: what they were shown, or said, is on record, with their names.
+pub(crate) fn a_promotion_was_accepted(loaded: &Loaded) -> bool {
+    let (run, told) = (&loaded.run, told_done(&loaded.entries));
     let answered = |id: &StepId| {
         run.plan.step(id).is_some_and(|step| step.step_type == "approval")
             && run.state(id) == S::Succeeded
             && run.steps.get(id).is_some_and(|record| !record.approvals.is_empty())
     };
-    run.plan.steps.iter().filter(|step| step.step_type == "promote-db").any(|step| ancestors(&run.plan, &step.id).iter().any(answered))
+    run.plan
+        .steps
+        .iter()
+        .filter(|step| step.step_type == "promote-db")
+        .any(|step| told.contains(&step.id) || ancestors(&run.plan, &step.id).iter().any(answered))
 }
 
 /// What acts when a run is paused goes on; nothing is begun.
@@ -112,21 +118,31 @@ fn said_and_so(stage: &Stage, loaded: &Loaded) {
     if run.outcome == Some(Outcome::Stuck) {
         return;
     }
-    let told: BTreeSet<&StepId> = loaded
-        .entries
-        .iter()
-        .filter_map(|entry| {
-            if let Event::StepResolved { step, resolution: Resolution::Done { .. }, .. } = &entry.event { Some(step) } else { None }
-        })
-        .collect();
+    let told = told_done(&loaded.entries);
     let effects = stage.world.effects();
     for step in run.plan.steps.iter().chain(&run.plan.finally).filter(|step| effect_of(step) > Effect::Read && !told.contains(&step.id)) {
         let said = matches!(run.state(&step.id), S::Succeeded | S::Rejected);
         let so = effects.get(&(run.id.clone(), step.id.clone())).is_some_and(|effect| effect.stands);
         if said != so {
-            stage.world.breaks("truth", format!("{} is {:?}, and its effect stands: {so}", step.id, run.state(&step.id)));
+            let journal: Vec<String> = loaded
+                .entries
+                .iter()
+                .filter(|entry| entry.event.step() == Some(&step.id))
+                .map(|entry| format!("{:?}", entry.event).chars().take(WORDS_OF_ENTRY).collect())
+                .collect();
+            let words = format!("{} is {:?}, and its effect stands: {so}\n  {}", step.id, run.state(&step.id), journal.join("\n  "));
+            stage.world.breaks("truth", words);
         }
     }
+}
+
+/// Characters of an entry that are enough to follow what happened.
+const WORDS_OF_ENTRY: usize = 160;
+
+/// Steps of which a person said that they, or what takes them back, are done. Nobody saw that.
+fn told_done(entries: &[Entry]) -> BTreeSet<&StepId> {
+    let told = |entry: &'_ Entry| matches!(entry.event, Event::StepResolved { resolution: Resolution::Done { .. }, .. });
+    entries.iter().filter(|entry| told(entry)).filter_map(|entry| entry.event.step()).collect()
 }
 
 fn ancestors(plan: &Plan, step: &StepId) -> BTreeSet<StepId> {
@@ -134,7 +150,8 @@ fn ancestors(plan: &Plan, step: &StepId) -> BTreeSet<StepId> {
 }
 
 /// Nothing is taken back before what stands on it.
-fn undone_in_order(stage: &Stage, run: &Run) {
+fn undone_in_order(stage: &Stage, loaded: &Loaded) {
+    let (run, told) = (&loaded.run, told_done(&loaded.entries));
     let undone: Vec<StepId> = stage.world.undone().into_iter().filter(|(of, _)| *of == run.id).map(|(_, step)| step).collect();
     let effects = stage.world.effects();
     for (place, below) in undone.iter().enumerate() {
@@ -142,7 +159,7 @@ fn undone_in_order(stage: &Stage, run: &Run) {
         {
             let later = undone.iter().skip(place).any(|step| *step == above.id);
             let stands = effects.get(&(run.id.clone(), above.id.clone())).is_some_and(|effect| effect.stands);
-            if later || stands {
+            if later || stands && !told.contains(&above.id) {
                 stage.world.breaks("undo order", format!("{below} was taken back under {}", above.id));
             }
         }

@@ -334,7 +334,7 @@ impl Play<'_> {
                 Ok(loaded) => {
                     laws::check(&self.stage, &loaded).await;
                     let run = &loaded.run;
-                    *self.accepted.lock().unwrap() |= laws::a_promotion_was_accepted(run);
+                    *self.accepted.lock().unwrap() |= laws::a_promotion_was_accepted(&loaded);
                     ending.outcomes.push(run.outcome.filter(|_| run.phase == RunPhase::Ended));
                     for (id, step) in &run.steps {
                         let with = step.with.as_ref().map(ToString::to_string).unwrap_or_default();

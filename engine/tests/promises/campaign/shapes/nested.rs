@@ -39,7 +39,7 @@ steps:
 const ONE_BY_ONE: &str = r#"
 on_failure: undo
 steps:
-  - { id: each, type: change, for_each: { list: [a, b, c], concurrency: 1 }, if: item != "b", retry: { attempts: 3 }, with: { on: db, say: "${{ item }}" } }
+  - { id: each, type: change, for_each: { list: [a, b, c], concurrency: 1 }, if: item != "b", retry: { attempts: 5 }, with: { on: db, say: "${{ item }}" } }
   - { id: next, type: change, needs: [each], with: { on: dns } }
 "#;
 
