@@ -124,13 +124,8 @@ fn said_and_so(stage: &Stage, loaded: &Loaded) {
         let said = matches!(run.state(&step.id), S::Succeeded | S::Rejected);
         let so = effects.get(&(run.id.clone(), step.id.clone())).is_some_and(|effect| effect.stands);
         if said != so {
-            let journal: Vec<String> = loaded
-                .entries
-                .iter()
-                .filter(|entry| entry.event.step() == Some(&step.id))
-                .map(|entry| format!("{:?}", entry.event).chars().take(WORDS_OF_ENTRY).collect())
-                .collect();
-            let words = format!("{} is {:?}, and its effect stands: {so}\n  {}", step.id, run.state(&step.id), journal.join("\n  "));
+            let journal = in_short(&loaded.entries, |event| event.step() == Some(&step.id));
+            let words = format!("{} is {:?}, and its effect stands: {so}\n  {journal}", step.id, run.state(&step.id));
             stage.world.breaks("truth", words);
         }
     }
@@ -138,6 +133,12 @@ fn said_and_so(stage: &Stage, loaded: &Loaded) {
 
 /// Characters of an entry that are enough to follow what happened.
 const WORDS_OF_ENTRY: usize = 160;
+
+/// Entries in short, for a person who looks at what broke a law.
+pub(crate) fn in_short(entries: &[Entry], wanted: impl Fn(&Event) -> bool) -> String {
+    let short = |entry: &Entry| format!("{:?}", entry.event).chars().take(WORDS_OF_ENTRY).collect::<String>();
+    entries.iter().filter(|entry| wanted(&entry.event)).map(short).collect::<Vec<_>>().join("\n  ")
+}
 
 /// Steps of which a person said that they, or what takes them back, are done. Nobody saw that.
 fn told_done(entries: &[Entry]) -> BTreeSet<&StepId> {

@@ -158,10 +158,15 @@ impl Play<'_> {
                     let process = self.stage.process();
                     let ports = self.stage.ports(&process);
                     if let Err(error) = resume::steer_at_rest(&ports, &process.owner, &name, &cancel(), &actor("ann")).await {
-                        // It has been cancelled, and still it is held: then a person has to give up what they are asked about.
+                        // Whoever watched took it for held while its process stood still; meanwhile it turned back, and the next life goes on.
                         self.stage.world.note(|| format!("not cancelled: {error}"));
-                        if !self.give_up(&name).await {
-                            self.stage.world.breaks("progress", format!("{name} is held for ever: {error}"));
+                        let loaded = self.stage.load(&name).await;
+                        let goes_on =
+                            loaded.as_ref().is_ok_and(|loaded| matches!(loaded.run.phase, RunPhase::Unwinding | RunPhase::Finalising));
+                        if !goes_on {
+                            let journal =
+                                loaded.map_or_else(|error| format!("{error:?}"), |loaded| laws::in_short(&loaded.entries, |_| true));
+                            self.stage.world.breaks("progress", format!("{name} is held for ever: {error}\n  {journal}"));
                             return;
                         }
                     }
@@ -173,10 +178,6 @@ impl Play<'_> {
             }
         }
         self.stage.world.breaks("progress", "held again and again".to_owned());
-    }
-
-    async fn give_up(&self, _name: &RunId) -> bool {
-        false
     }
 
     async fn until_at_rest(&self, course: &Course, lives: &mut usize) -> Option<Rest> {
