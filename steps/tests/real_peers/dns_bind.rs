@@ -146,7 +146,14 @@ fn open(folder: &Path) {
 }
 
 fn free() -> SocketAddr {
-    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    // Below the ports that the system gives to connections, because a name server needs its number for TCP and UDP alike.
+    let begin = std::process::id().wrapping_mul(17);
+    let ports = (0..10_000).map(|_| 20_000 + begin.wrapping_add(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) % 10_000);
+    let mut addresses = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap())));
+    addresses
+        .find(|address| std::net::UdpSocket::bind(address).is_ok() && std::net::TcpListener::bind(address).is_ok())
+        .expect("no port is free")
 }
 
 fn west() -> UpdateDns {
