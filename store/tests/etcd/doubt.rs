@@ -162,8 +162,10 @@ async fn as_root_a_full_cluster_says_so_and_keeps_what_it_acknowledged() {
     };
     assert!(matches!(&full, StoreError::DiskFull { folder } if folder.contains("NOSPACE")), "{full:?}");
     assert!(acknowledged > 3, "{acknowledged}");
-    assert_eq!(texts(&store).await.len() as u64, acknowledged, "what was acknowledged is there, and no more");
-    assert!(matches!(store.commit(at(acknowledged, "small")).await, Err(StoreError::DiskFull { .. })));
+    // The alarm can be raised by the very change that still fits: after any error but a conflict its outcome is unknown.
+    let there = texts(&store).await.len() as u64;
+    assert!(there == acknowledged || there == acknowledged + 1, "{acknowledged} were acknowledged, {there} are there");
+    assert!(matches!(store.commit(at(there, "small")).await, Err(StoreError::DiskFull { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
