@@ -83,7 +83,16 @@ fn what_was_signed_is_proven_and_what_was_changed_is_named_with_exit_code_5() {
     // Another key proves nothing.
     let other = desk.folder.path().join("other-key").display().to_string();
     desk.lifeboat(&["audit", "keygen", &other]).expect(0);
-    desk.lifeboat(&["audit", "verify", "--public-key", &format!("{other}.pub")]).says(&["was signed with the key"]);
+    let unproven = desk.lifeboat(&["audit", "verify", "--public-key", &format!("{other}.pub")]).expect(5);
+    assert!(unproven.stderr.contains("was signed with the key") && unproven.stdout.contains("no checkpoint counts"), "{unproven:?}");
+    // Neither does an empty file, and a line that was changed is a finding.
+    let lines = read(&sink);
+    write(&sink, "");
+    let emptied = desk.lifeboat(&["audit", "verify"]).expect(5);
+    assert!(emptied.stdout.contains("FOUND  no checkpoint counts"), "{}", emptied.stdout);
+    write(&sink, &(lines.clone() + &lines.replacen("\"next\":", "\"next\":1", 1)));
+    let forged = desk.lifeboat(&["audit", "verify"]).expect(5);
+    assert!(forged.stdout.contains("it was changed or forged"), "{}", forged.stdout);
 }
 
 #[test]

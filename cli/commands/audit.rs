@@ -6,7 +6,7 @@ use std::io::{BufReader, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use lifeboat_engine::audit::{Audit, Auditor, Claims, Extent};
+use lifeboat_engine::audit::{Audit, Auditor, Cause, Claims, Extent};
 use lifeboat_engine::checkpoint::key::{PublicKey, SigningKey};
 use lifeboat_engine::inventory::CheckpointPolicy;
 use lifeboat_engine::secret::{LocalSecrets, Secrets};
@@ -58,6 +58,9 @@ fn create(path: &Path, mode: u32, text: &str) -> Result<(), Trouble> {
     })
 }
 
+/// Most lines of a checkpoint file that are told of one by one.
+const WARNINGS_MAX: usize = 20;
+
 async fn verify(global: &Global, args: &VerifyArgs) -> Result<Exit, Trouble> {
     let policy = policy(global, args)?;
     let key = public_key(args, policy.as_ref())?;
@@ -73,8 +76,9 @@ async fn verify(global: &Global, args: &VerifyArgs) -> Result<Exit, Trouble> {
     let unread = |error: &dyn std::fmt::Display| Trouble::usage(format!("the checkpoints {} cannot be read: {error}", file.display()));
     let input = File::open(&file).map_err(|error| unread(&error))?;
     let claims = Claims::read(BufReader::new(input), &key).map_err(|error| unread(&error))?;
-    for (line, why) in claims.void.iter().take(20) {
-        say(&format!("warning: {}, line {line} {why}; it proves nothing", file.display()));
+    // Lines that somebody changed are findings.
+    for void in claims.void.iter().filter(|void| void.cause != Cause::Tampered).take(WARNINGS_MAX) {
+        say(&format!("warning: {}, line {} {}; it proves nothing", file.display(), void.line, void.why));
     }
     let mut auditor = Auditor::new(claims);
     let extent = match &args.export {
@@ -158,7 +162,10 @@ fn text(audit: &Audit, extent: Extent, key: &PublicKey) -> String {
             writeln!(text, "unproven  {}: entries {} to {} lie behind the last checkpoint{since}", log.log, log.proven, log.entries - 1);
     }
     let _ = match audit.findings.len() {
-        0 => writeln!(text, "every entry up to the last checkpoints is what was signed"),
+        0 => match audit.unproven() {
+            0 => writeln!(text, "every entry is what was signed"),
+            behind => writeln!(text, "every entry up to the last checkpoints is what was signed; the {behind} behind them are not proven"),
+        },
         1 => writeln!(text, "1 thing is not as it was signed"),
         many => writeln!(text, "{many} things are not as they were signed"),
     };

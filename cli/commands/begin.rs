@@ -8,7 +8,7 @@ use lifeboat_engine::clock::{Clock, SystemClock};
 use lifeboat_engine::journal::{Incident, Lock, RunId};
 use lifeboat_engine::ports::Ports;
 use lifeboat_engine::preemption::{self, PREEMPT_WITHIN_DEFAULT, Wanter};
-use lifeboat_engine::preflight::{Answer, preflight};
+use lifeboat_engine::preflight::{StepReadiness, preflight};
 use lifeboat_engine::run::DRILL;
 use lifeboat_engine::{Inventory, Period, Registry};
 use lifeboat_runbooks::plan::Plan;
@@ -141,11 +141,12 @@ fn locked(resource: &str, holder: &str) -> Trouble {
 
 async fn check_readiness(plan: &Plan, ports: &Ports) -> Result<(), Trouble> {
     let readiness = preflight(plan, ports).await;
-    if readiness.iter().all(|step| !matches!(step.answer, Answer::Refused(_))) {
+    if !readiness.iter().any(StepReadiness::refuses) {
         return Ok(());
     }
     say(render::plan::refusals(&readiness).trim_end());
-    Err(Trouble::refused("nothing was started, because not every step may start").help("`lifeboat plan` shows the evidence of every step"))
+    Err(Trouble::refused("nothing was started, because not every step may start and could be taken back")
+        .help("`lifeboat plan` shows the evidence of every step"))
 }
 
 /// The data folder has an owner that does not make way: say what it does, and whether this run is in its way.

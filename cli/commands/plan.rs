@@ -3,7 +3,7 @@
 use lifeboat_engine::Inventory;
 use lifeboat_engine::clock::{Clock, SystemClock};
 use lifeboat_engine::predict::predict;
-use lifeboat_engine::preflight::{Answer, preflight};
+use lifeboat_engine::preflight::{StepReadiness, preflight};
 use lifeboat_engine::proof::{self, Proofs};
 use lifeboat_engine::readiness::readiness;
 use lifeboat_server::control::{Client, Reply, Request};
@@ -31,14 +31,20 @@ pub(crate) async fn run(global: &Global, args: &PlanArgs) -> Result<Exit, Troubl
             if let Err(why) = &earlier {
                 say(&format!("warning: what earlier runs proved cannot be read: {why}"));
             }
-            print(&render::plan::text(&plan, &readiness, proven.as_ref(), predicted.as_ref()))?;
+            let known = render::plan::Known {
+                catalog: ports.registry.as_ref(),
+                readiness: &readiness,
+                proven: proven.as_ref(),
+                predicted: predicted.as_ref(),
+            };
+            print(&render::plan::text(&plan, known))?;
         }
         Format::Json => print(&format!(
             "{:#}\n",
             json!({ "plan": plan, "readiness": readiness, "proven": proven, "predicted": predicted, "proven_unknown": earlier.as_ref().err() })
         ))?,
     }
-    let refused = readiness.iter().any(|step| matches!(step.answer, Answer::Refused(_)));
+    let refused = readiness.iter().any(StepReadiness::refuses);
     Ok(if refused { Exit::Refused } else { Exit::Done })
 }
 

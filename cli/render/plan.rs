@@ -8,14 +8,24 @@ use lifeboat_engine::preflight::{Answer, StepReadiness};
 use lifeboat_engine::readiness::{Proven, Readiness};
 use lifeboat_engine::run::{crosses, effect_of};
 use lifeboat_runbooks::Period;
-use lifeboat_runbooks::catalog::Touch;
+use lifeboat_runbooks::catalog::{Catalog, Touch};
 use lifeboat_runbooks::names::Effect;
 use lifeboat_runbooks::plan::{Plan, PlanStep};
 
 use super::{predicted, words};
 
+/// What is known around a plan, beside the plan itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) catalog: &'a dyn Catalog,
+    pub(crate) readiness: &'a [StepReadiness],
+    pub(crate) proven: Option<&'a Readiness>,
+    pub(crate) predicted: Option<&'a Predicted>,
+}
+
 /// The whole plan with the readiness of each step.
-pub(crate) fn text(plan: &Plan, readiness: &[StepReadiness], proven: Option<&Readiness>, predicted: Option<&Predicted>) -> String {
+pub(crate) fn text(plan: &Plan, known: Known<'_>) -> String {
+    let Known { readiness, proven, predicted, .. } = known;
     let mut text = String::new();
     let objective = |ms: Option<u64>| ms.map_or("not set".to_owned(), |ms| Period(Duration::from_millis(ms)).to_string());
     let _ = writeln!(text, "{} ({}), mode {}", plan.title, plan.runbook, plan.mode);
@@ -31,7 +41,7 @@ pub(crate) fn text(plan: &Plan, readiness: &[StepReadiness], proven: Option<&Rea
     }
     let _ = writeln!(text, "\nNothing is changed by this preview.\n");
     for (place, step) in plan.steps.iter().enumerate() {
-        describe(&mut text, place + 1, step, readiness.iter().find(|answer| answer.step == step.id));
+        describe(&mut text, place + 1, step, known);
         proof(&mut text, proven, step);
         if crosses(step) {
             let _ = writeln!(text, "  ──────── point of no return: after this step has begun, undo and abort become hold ────────");
@@ -40,7 +50,7 @@ pub(crate) fn text(plan: &Plan, readiness: &[StepReadiness], proven: Option<&Rea
     if !plan.finally.is_empty() {
         let _ = writeln!(text, "finally, however it ends:");
         for (place, step) in plan.finally.iter().enumerate() {
-            describe(&mut text, place + 1, step, readiness.iter().find(|answer| answer.step == step.id));
+            describe(&mut text, place + 1, step, known);
             proof(&mut text, proven, step);
         }
     }
@@ -68,12 +78,17 @@ pub(crate) fn refusals(readiness: &[StepReadiness]) -> String {
             let _ = writeln!(text, "✗ {} must not start: {}", step.step, words::clean(why));
             text.push_str(&words::evidence(&step.evidence, "    "));
         }
+        if let Some(why) = &step.undo_forbidden {
+            let _ = writeln!(text, "✗ {} could not be taken back: {}", step.step, words::clean(why));
+        }
     }
     text
 }
 
-fn describe(text: &mut String, place: usize, step: &PlanStep, readiness: Option<&StepReadiness>) {
+fn describe(text: &mut String, place: usize, step: &PlanStep, known: Known<'_>) {
+    let readiness = known.readiness.iter().find(|answer| answer.step == step.id);
     let effect = match effect_of(step) {
+        Effect::Read if step.touches.is_empty() && may_act(known.catalog, &step.step_type) => "MAY CHANGE ANYTHING (it names no resource)",
         Effect::Read => "looks only",
         Effect::Protect => "protects",
         Effect::Change => "CHANGES",
@@ -86,9 +101,6 @@ fn describe(text: &mut String, place: usize, step: &PlanStep, readiness: Option<
     }
     if let Some(condition) = &step.condition {
         let _ = writeln!(text, "    only if {}", words::clean(condition));
-    }
-    if let Some(undo) = step.written_undo() {
-        let _ = writeln!(text, "    taken back by {}: {}{}", undo.step_type, words::clean(&undo.preview), changed(&undo.touches));
     }
     match readiness.map(|readiness| (&readiness.answer, &readiness.evidence)) {
         Some((Answer::Ready, evidence)) => {
@@ -105,6 +117,17 @@ fn describe(text: &mut String, place: usize, step: &PlanStep, readiness: Option<
         }
         None => {}
     }
+    if let Some(undo) = step.written_undo() {
+        let _ = writeln!(text, "    taken back by {}: {}{}", undo.step_type, words::clean(&undo.preview), changed(&undo.touches));
+    }
+    if let Some(why) = readiness.and_then(|readiness| readiness.undo_forbidden.as_ref()) {
+        let _ = writeln!(text, "    ✗ could not be taken back: {}", words::clean(why));
+    }
+}
+
+/// Whether steps of a type can do more than look.
+fn may_act(catalog: &dyn Catalog, step_type: &str) -> bool {
+    catalog.step_type(step_type).is_some_and(|known| known.effect > Effect::Read)
 }
 
 /// The resources that are more than looked at, after a space.
@@ -160,11 +183,11 @@ fn drift(proven: &Readiness) -> String {
 
 fn summary(readiness: &[StepReadiness]) -> String {
     let count = |wanted: fn(&Answer) -> bool| readiness.iter().filter(|step| wanted(&step.answer)).count();
-    let refused = count(|answer| matches!(answer, Answer::Refused(_)));
+    let refused = readiness.iter().filter(|step| step.refuses()).count();
     let later = count(|answer| matches!(answer, Answer::Later(_)));
     let ready = count(|answer| matches!(answer, Answer::Ready));
     if refused > 0 {
-        format!("NOT READY: {refused} of {} steps must not start; a run would be refused now", readiness.len())
+        format!("NOT READY: {refused} of {} steps must not start or could not be taken back; a run would be refused now", readiness.len())
     } else {
         format!("READY: {ready} steps may start, {later} are judged when their turn comes")
     }

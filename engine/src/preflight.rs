@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::approval::ApprovalStep;
-use crate::context::{ReadContext, StepContext, Unwatched};
+use crate::context::{Purpose, ReadContext, StepContext, Unwatched};
 use crate::evidence::Evidence;
 use crate::facts;
 use crate::journal::RunId;
@@ -28,6 +28,21 @@ pub struct StepReadiness {
     pub answer: Answer,
     /// What was seen.
     pub evidence: Evidence,
+    /// Why the undo that the runbook writes for it could never be made as the inventory stands, if that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undo_forbidden: Option<String>,
+}
+
+impl StepReadiness {
+    fn of(step: &PlanStep, answer: Answer, evidence: Evidence) -> Self {
+        Self { step: step.id.clone(), answer, evidence, undo_forbidden: None }
+    }
+
+    /// Whether a run must not begin because of this step: it must not start, or could not be taken back as its runbook says.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        matches!(self.answer, Answer::Refused(_)) || self.undo_forbidden.is_some()
+    }
 }
 
 /// Whether a step may start.
@@ -56,7 +71,7 @@ pub async fn preflight(plan: &Plan, ports: &Ports) -> Vec<StepReadiness> {
     for (place, step) in all.iter().enumerate() {
         if step.inner.is_some() {
             // It asks nobody: what it answers follows from the steps before it.
-            answers[place] = Some(StepReadiness { step: step.id.clone(), answer: Answer::Ready, evidence: Evidence::none() });
+            answers[place] = Some(StepReadiness::of(step, Answer::Ready, Evidence::none()));
             continue;
         }
         if tasks.len() >= AT_ONCE
@@ -64,28 +79,24 @@ pub async fn preflight(plan: &Plan, ports: &Ports) -> Vec<StepReadiness> {
         {
             answers[done] = Some(answer);
         }
-        match filled(plan, step) {
-            Ok(with) => {
-                let (step, ports, facts) = ((*step).clone(), ports.clone(), Arc::new(facts::before_a_run(plan, step)));
-                tasks.spawn(async move { (place, ask(&step, &with, &ports, facts).await) });
-            }
-            Err(answer) => answers[place] = Some(StepReadiness { step: step.id.clone(), answer, evidence: Evidence::none() }),
-        }
+        let (step, ports, facts) = ((*step).clone(), ports.clone(), Arc::new(facts::before_a_run(plan, step)));
+        let with = filled(plan, &step);
+        let known = Known {
+            step: Sight::before(plan).known(&step, &step.with),
+            undo: step.written_undo().map_or(Value::Null, |undo| Sight::before(plan).known(&step, &undo.with)),
+        };
+        tasks.spawn(async move { (place, ask(&step, with, &known, &ports, facts).await) });
     }
     while let Some(done) = tasks.join_next().await {
         if let Ok((place, answer)) = done {
             answers[place] = Some(answer);
         }
     }
-    let lost = |step: &PlanStep| StepReadiness {
-        step: step.id.clone(),
-        answer: Answer::Refused("its checks failed to run".into()),
-        evidence: Evidence::none(),
-    };
+    let lost = |step: &PlanStep| StepReadiness::of(step, Answer::Refused("its checks failed to run".into()), Evidence::none());
     answers.into_iter().zip(&all).map(|(answer, step)| answer.unwrap_or_else(|| lost(step))).collect()
 }
 
-/// Parameters as far as they are known before the run.
+/// The parameters, where all of them are known before the run.
 fn filled(plan: &Plan, step: &PlanStep) -> Result<Value, Answer> {
     if step.step_type == ApprovalStep::TYPE {
         return Err(Answer::Later("the answer of people".into()));
@@ -93,9 +104,21 @@ fn filled(plan: &Plan, step: &PlanStep) -> Result<Value, Answer> {
     Sight::before(plan).fill(step, &step.with).map_err(|_| Answer::Later("outputs of earlier steps".into()))
 }
 
-async fn ask(step: &PlanStep, with: &Value, ports: &Ports, facts: Arc<crate::context::RunFacts>) -> StepReadiness {
-    let refused = |why: String, evidence: Evidence| StepReadiness { step: step.id.clone(), answer: Answer::Refused(why), evidence };
-    let Some(known) = ports.registry.step(&step.step_type) else {
+/// Parameters with null for what is not known before the run.
+struct Known {
+    step: Value,
+    undo: Value,
+}
+
+async fn ask(
+    step: &PlanStep,
+    with: Result<Value, Answer>,
+    known: &Known,
+    ports: &Ports,
+    facts: Arc<crate::context::RunFacts>,
+) -> StepReadiness {
+    let refused = |why: String, evidence: Evidence| StepReadiness::of(step, Answer::Refused(why), evidence);
+    let Some(step_type) = ports.registry.step(&step.step_type) else {
         return refused(format!("this program has no step type {}", step.step_type), Evidence::none());
     };
     let run = match RunId::new("preview") {
@@ -113,17 +136,28 @@ async fn ask(step: &PlanStep, with: &Value, ports: &Ports, facts: Arc<crate::con
         facts,
         deadline,
     );
-    let answer = tokio::select! {
-        answer = known.prepare(with, &cx) => answer,
-        () = ports.clock.sleep(ANSWER_WITHIN) => Err(StepError::not_done("its checks gave no answer in time")),
+    let readiness = match (with, step_type.forbidden(&known.step, &cx)) {
+        (_, Some(why)) => refused(why, Evidence::none()),
+        (Err(answer), None) => StepReadiness::of(step, answer, Evidence::none()),
+        (Ok(with), None) => {
+            let answer = tokio::select! {
+                answer = step_type.prepare(&with, &cx) => answer,
+                () = ports.clock.sleep(ANSWER_WITHIN) => Err(StepError::not_done("its checks gave no answer in time")),
+            };
+            if let (Ok(Readiness::Ready { intent, .. }), true) = (&answer, mutants::is(Mutant::PreviewActs)) {
+                let _ = step_type.execute(&with, intent, &StepContext::new(cx.clone(), Arc::new(Unwatched))).await;
+            }
+            match answer {
+                Ok(Readiness::Ready { evidence, .. }) => StepReadiness::of(step, Answer::Ready, evidence),
+                Ok(Readiness::Later { needs, evidence }) => StepReadiness::of(step, Answer::Later(needs), evidence),
+                Ok(Readiness::Refused { why, evidence }) | Err(StepError::Refused { why, evidence }) => refused(why, evidence),
+                Err(error) => refused(error.to_string(), Evidence::none()),
+            }
+        }
     };
-    if let (Ok(Readiness::Ready { intent, .. }), true) = (&answer, mutants::is(Mutant::PreviewActs)) {
-        let _ = known.execute(with, intent, &StepContext::new(cx.clone(), Arc::new(Unwatched))).await;
-    }
-    match answer {
-        Ok(Readiness::Ready { evidence, .. }) => StepReadiness { step: step.id.clone(), answer: Answer::Ready, evidence },
-        Ok(Readiness::Later { needs, evidence }) => StepReadiness { step: step.id.clone(), answer: Answer::Later(needs), evidence },
-        Ok(Readiness::Refused { why, evidence }) | Err(StepError::Refused { why, evidence }) => refused(why, evidence),
-        Err(error) => refused(error.to_string(), Evidence::none()),
-    }
+    let undo_forbidden = step.written_undo().and_then(|undo| match ports.registry.step(&undo.step_type) {
+        Some(undo_type) => undo_type.forbidden(&known.undo, &cx.made_for(Purpose::WrittenUndo)),
+        None => Some(format!("this program has no step type {}", undo.step_type)),
+    });
+    StepReadiness { undo_forbidden, ..readiness }
 }

@@ -45,6 +45,10 @@ pub trait StepType: fmt::Debug + Send + Sync {
     fn worse(&self, _shown: &Value, _now: &Value) -> Result<Option<String>, String> {
         Ok(None)
     }
+    /// [`Step::forbidden`].
+    fn forbidden(&self, _known: &Value, _cx: &ReadContext) -> Option<String> {
+        None
+    }
     /// [`Step::prepare`].
     async fn prepare(&self, with: &Value, cx: &ReadContext) -> Result<Readiness<Value>, StepError>;
     /// [`Step::execute`].
@@ -130,6 +134,10 @@ impl<S: Step> StepType for Typed<S> {
         let output =
             |value: &Value| -> Result<S::Output, String> { read(value).map_err(|bad| format!("at {:?}: {}", bad.pointer, bad.message)) };
         Ok(S::worse(&output(shown)?, &output(now)?))
+    }
+
+    fn forbidden(&self, known: &Value, cx: &ReadContext) -> Option<String> {
+        S::forbidden(known, cx)
     }
 
     async fn prepare(&self, with: &Value, cx: &ReadContext) -> Result<Readiness<Value>, StepError> {

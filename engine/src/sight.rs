@@ -66,6 +66,16 @@ impl<'a> Sight<'a> {
         self.fill_at(Stand { scope: step.scope, own: Some(&step.id), outputs }, with)
     }
 
+    /// Parameters of a step, or of its written undo, as far as they are known: null stands for every value that has no answer yet.
+    #[must_use]
+    pub fn known(&self, step: &PlanStep, with: &Value) -> Value {
+        match with {
+            Value::Array(items) => Value::Array(items.iter().map(|item| self.known(step, item)).collect()),
+            Value::Object(fields) => Value::Object(fields.iter().map(|(name, value)| (name.clone(), self.known(step, value))).collect()),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => self.fill(step, with).unwrap_or(Value::Null),
+        }
+    }
+
     /// A bare expression of a step.
     ///
     /// # Errors

@@ -50,6 +50,14 @@ pub trait Step: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync + 'stat
         any_change(shown, now)
     }
 
+    /// Why these parameters can never be used as the inventory stands, whatever the world looks like when their turn comes: what policies
+    /// forbid, secrets that are not there. What only the run will know is null in them. Asked before the run, where [`Step::prepare`] cannot
+    /// be: of a step that reads outputs of earlier ones, and of an undo that the runbook writes. Asks nothing outside this machine.
+    #[must_use]
+    fn forbidden(_known: &serde_json::Value, _cx: &ReadContext) -> Option<String> {
+        None
+    }
+
     /// May it start, and what exactly would it do? Both the preflight of all steps and the gate just before this one.
     /// Writes nothing anywhere.
     fn prepare(&self, cx: &ReadContext) -> impl Future<Output = Result<Readiness<Self::Intent>, StepError>> + Send;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use lifeboat_engine::run::DRILL;
 use lifeboat_engine::secret::SecretRef;
 use lifeboat_engine::step::{Observation, Readiness, Step, StepError};
 use lifeboat_engine::{Effect, Evidence, ReadContext, StepContext, Touch};
@@ -132,6 +133,8 @@ const FORBIDDEN: [&str; 12] = [
 /// Beginnings of such names.
 const FORBIDDEN_PREFIXES: [&str; 5] = ["LD_", "PYTHON", "BASH_FUNC_", "GIT_", "LIFEBOAT_"];
 
+const UNKNOWN_IN_DRILLS: &str = "in a drill it must be known what a program touches: name the resources under reads, changes or destroys";
+
 /// Most bytes of all arguments and variables. The system's own limit is higher, and differs.
 const ARGUMENT_BYTES_MAX: usize = 128 * 1024;
 
@@ -154,28 +157,27 @@ impl Step for Command {
         format!("run {} {}", self.program.display(), words.join(" ")).trim_end().to_owned()
     }
 
+    fn forbidden(known: &Value, cx: &ReadContext) -> Option<String> {
+        Known::deserialize(known).map_or_else(|error| Some(error.to_string()), |known| known.forbidden(cx))
+    }
+
     async fn prepare(&self, cx: &ReadContext) -> Result<Readiness<Intent>, StepError> {
         let refused = |why: String| Ok(Readiness::Refused { why, evidence: Evidence::none() });
+        if let Some(why) = Self::forbidden(&serde_json::to_value(self).unwrap_or_default(), cx) {
+            return refused(why);
+        }
         let program = match Program::allowed(&cx.inventory, &self.program) {
             Ok(program) => program,
             Err(why) => return refused(why),
         };
         let mut evidence = Evidence::of("program", program.path().display().to_string());
-        if let Some(check) = &self.check {
-            match Program::allowed(&cx.inventory, &check.program) {
-                Ok(check) => evidence.note("check", check.path().display().to_string()),
-                Err(why) => return refused(format!("check: {why}")),
-            }
-        } else if self.acts() {
-            evidence.note("no check is given: after a crash or a timeout this step holds for a person", true);
+        match &self.check {
+            Some(check) => evidence.note("check", check.program.display().to_string()),
+            None if self.acts() => evidence.note("after a crash or a timeout", "it holds for a person, because it has no check"),
+            None => {}
         }
         if let Err(why) = self.environment(cx) {
             return refused(why);
-        }
-        if cx.facts.mode == "drill" && self.touches().is_empty() {
-            return refused(
-                "in a drill it must be known what a program touches: name the resources under reads, changes or destroys".into(),
-            );
         }
         Ok(Readiness::Ready { intent: Intent { program: program.path().to_owned(), prepared_at: cx.now() }, evidence })
     }
@@ -240,20 +242,8 @@ impl Command {
         self.reads.is_empty() || !self.changes.is_empty() || !self.destroys.is_empty()
     }
 
+    /// What the program gets, once all of it is known.
     fn environment(&self, cx: &ReadContext) -> Result<Environment, String> {
-        for name in self.env.keys().chain(self.secret_env.keys()) {
-            let plain =
-                name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !name.is_empty() && !name.as_bytes()[0].is_ascii_digit();
-            if !plain {
-                return Err(format!("{name:?} is no name of an environment variable"));
-            }
-            if FORBIDDEN.contains(&name.as_str()) || FORBIDDEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
-                return Err(format!("the variable {name} could make the program run something that the inventory does not allow"));
-            }
-            if self.env.contains_key(name) && self.secret_env.contains_key(name) {
-                return Err(format!("the variable {name} is given in env and in secret_env"));
-            }
-        }
         let bytes: usize = self.args.iter().chain(self.env.values()).map(String::len).sum();
         if bytes > ARGUMENT_BYTES_MAX {
             return Err(format!("arguments and variables of {bytes} bytes are more than {ARGUMENT_BYTES_MAX}"));
@@ -299,6 +289,59 @@ impl Command {
     fn ended_otherwise(&self, why: String) -> StepError {
         if self.acts() { StepError::unknown(why) } else { StepError::not_done(why) }
     }
+}
+
+/// As much of the parameters as can be judged before the run; what is not known yet is absent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Known {
+    program: Option<PathBuf>,
+    check: Option<KnownCheck>,
+    env: Option<BTreeMap<String, Value>>,
+    secret_env: Option<BTreeMap<String, Option<SecretRef>>>,
+    reads: Option<Vec<Value>>,
+    changes: Option<Vec<Value>>,
+    destroys: Option<Vec<Value>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct KnownCheck {
+    program: Option<PathBuf>,
+}
+
+impl Known {
+    fn forbidden(&self, cx: &ReadContext) -> Option<String> {
+        let allowed = |program: &Option<PathBuf>| program.as_ref().and_then(|path| Program::allowed(&cx.inventory, path).err());
+        if let Some(why) = allowed(&self.program) {
+            return Some(why);
+        }
+        if let Some(why) = self.check.as_ref().and_then(|check| allowed(&check.program)) {
+            return Some(format!("check: {why}"));
+        }
+        let (plain, secret) = (self.env.iter().flatten(), self.secret_env.iter().flatten());
+        if let Some(why) = plain.map(|(name, _)| name).chain(secret.clone().map(|(name, _)| name)).find_map(|name| bad_variable(name)) {
+            return Some(why);
+        }
+        let mut secret_names = secret.clone().map(|(name, _)| name);
+        if let Some(name) = secret_names.find(|name| self.env.as_ref().is_some_and(|env| env.contains_key(*name))) {
+            return Some(format!("the variable {name} is given in env and in secret_env"));
+        }
+        if let Some(error) = secret.filter_map(|(_, reference)| reference.as_ref()).find_map(|reference| cx.secret(reference).err()) {
+            return Some(error.to_string());
+        }
+        let touches = [&self.reads, &self.changes, &self.destroys].into_iter().flatten().any(|names| !names.is_empty());
+        (cx.facts.mode == DRILL && !touches).then(|| UNKNOWN_IN_DRILLS.to_owned())
+    }
+}
+
+/// Why a program must not be given a variable of this name, if that is so.
+fn bad_variable(name: &str) -> Option<String> {
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && name.bytes().next().is_some_and(|b| !b.is_ascii_digit());
+    if !plain {
+        return Some(format!("{name:?} is no name of an environment variable"));
+    }
+    let forbidden = FORBIDDEN.contains(&name) || FORBIDDEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    forbidden.then(|| format!("the variable {name} could make the program run something that the inventory does not allow"))
 }
 
 fn in_words(end: End) -> String {

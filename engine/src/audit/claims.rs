@@ -27,12 +27,34 @@ pub enum ClaimsError {
     },
 }
 
+/// A line of a checkpoint file that proves nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Void {
+    /// Its number, from 1.
+    pub line: u64,
+    /// How it came about, as far as that can be told.
+    pub cause: Cause,
+    /// Why it proves nothing, as a fragment of a sentence.
+    pub why: String,
+}
+
+/// How a line that proves nothing came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It names another key: keys are changed now and then.
+    OtherKey,
+    /// It breaks off: a crash can leave half a line.
+    Torn,
+    /// Nobody who keeps to the rules writes such a line: it was changed or forged.
+    Tampered,
+}
+
 /// The claims of a checkpoint file.
 #[derive(Clone, Debug, Default)]
 pub struct Claims {
     by_log: BTreeMap<LogId, BTreeMap<Seq, Vec<Checkpoint>>>,
-    /// Lines that prove nothing, each with its number and why.
-    pub void: Vec<(u64, String)>,
+    /// Lines that prove nothing.
+    pub void: Vec<Void>,
 }
 
 impl Claims {
@@ -55,9 +77,9 @@ impl Claims {
             if text.is_empty() {
                 continue;
             }
-            match Signed::from_line(text).and_then(|signed| signed.verify(key).map(|()| signed.checkpoint)) {
+            match read_line(text, key) {
                 Ok(checkpoint) => claims.add(checkpoint),
-                Err(why) => claims.void.push((line, why)),
+                Err((cause, why)) => claims.void.push(Void { line, cause, why }),
             }
         }
         Ok(claims)
@@ -70,6 +92,19 @@ impl Claims {
         if at.iter().all(|other| (&other.store, other.chain) != (&checkpoint.store, checkpoint.chain)) {
             at.push(checkpoint);
         }
+    }
+
+    /// Lines that somebody changed or forged: whoever had the file in hand may have taken others out.
+    pub(super) fn tampered(&self) -> Vec<Finding> {
+        let tampered = self.void.iter().filter(|void| void.cause == Cause::Tampered);
+        tampered
+            .map(|Void { line, why, .. }| Finding { log: None, entry: None, what: format!("line {line} of the checkpoints {why}") })
+            .collect()
+    }
+
+    /// When the first of them was signed.
+    pub(super) fn since(&self) -> Option<Timestamp> {
+        self.all().map(|checkpoint| checkpoint.at).min()
     }
 
     fn all(&self) -> impl Iterator<Item = &Checkpoint> {
@@ -145,4 +180,14 @@ impl Claims {
             Some((log, next.0, at.first()?.at))
         })
     }
+}
+
+fn read_line(text: &str, key: &PublicKey) -> Result<Checkpoint, (Cause, String)> {
+    let signed = Signed::from_line(text).map_err(|why| {
+        let breaks_off = serde_json::from_str::<serde::de::IgnoredAny>(text).is_err_and(|error| error.is_eof());
+        (if breaks_off { Cause::Torn } else { Cause::Tampered }, why)
+    })?;
+    let cause = if signed.key == key.id() { Cause::Tampered } else { Cause::OtherKey };
+    signed.verify(key).map_err(|why| (cause, why))?;
+    Ok(signed.checkpoint)
 }

@@ -12,10 +12,11 @@ use serde::Serialize;
 
 use crate::checkpoint::{StoreRecord, is_witnessed, store_log};
 use crate::growth::ArchiveRecord;
+use crate::journal::{Entry, Event};
 use crate::mutants::{self, Mutant};
 use lifeboat_store::{Digest, LogId, Seen, Seq};
 
-pub use claims::{Claims, ClaimsError};
+pub use claims::{Cause, Claims, ClaimsError, Void};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -88,7 +89,12 @@ pub struct Auditor {
     logs: Vec<Heard>,
     archived: BTreeMap<LogId, Archived>,
     store: Option<String>,
+    /// When the first checkpoint of this store was signed.
+    since: Option<Timestamp>,
 }
+
+/// How the last event of a run is written.
+const RUN_ENDED: &[u8] = b"\"run_ended\"";
 
 /// A log that was heard, or is being heard.
 #[derive(Debug)]
@@ -99,6 +105,8 @@ struct Heard {
     next: Seq,
     /// Chains after the places that some checkpoint is about.
     chains: BTreeMap<Seq, Digest>,
+    /// The entry with which its run ended, and when.
+    ended: Option<(Seq, Timestamp)>,
 }
 
 /// A run that was compacted away, as the archive's log has it.
@@ -112,18 +120,20 @@ impl Auditor {
     /// Judges by these claims.
     #[must_use]
     pub fn new(claims: Claims) -> Self {
-        Self { claims, findings: Vec::new(), logs: Vec::new(), archived: BTreeMap::new(), store: None }
+        Self { claims, findings: Vec::new(), logs: Vec::new(), archived: BTreeMap::new(), store: None, since: None }
     }
 
     /// The next thing of the walk.
     pub fn hear(&mut self, seen: &Seen) {
         match seen {
             Seen::Log(head) => {
-                self.logs.push(Heard { log: head.log.clone(), first: head.first, next: head.first, chains: BTreeMap::new() });
+                self.logs.push(Heard { log: head.log.clone(), first: head.first, next: head.first, chains: BTreeMap::new(), ended: None });
             }
             Seen::Record { log, at, chain, record } => {
                 self.entry(*at, *chain);
-                if log.as_str() == "archive" {
+                if log.as_str().starts_with("run/") {
+                    self.run(*at, &record.0);
+                } else if log.as_str() == "archive" {
                     self.archive(*at, &record.0);
                 } else if store_log().is_ok_and(|store| store == *log) && *at == Seq(0) {
                     self.store = serde_json::from_slice::<StoreRecord>(&record.0).ok().map(|record| record.id);
@@ -149,6 +159,16 @@ impl Auditor {
         heard.next = Seq(at.0 + 1);
         if self.claims.is_about(&heard.log, heard.next) {
             heard.chains.insert(heard.next, chain);
+        }
+    }
+
+    fn run(&mut self, at: Seq, bytes: &[u8]) {
+        // Most entries are of other kinds; they are not read for this.
+        if bytes.windows(RUN_ENDED.len()).any(|part| part == RUN_ENDED)
+            && let (Some(heard), Ok(entry)) = (self.logs.last_mut(), Entry::decode(bytes))
+            && matches!(entry.event, Event::RunEnded { .. })
+        {
+            heard.ended = Some((at, entry.at));
         }
     }
 
@@ -180,14 +200,21 @@ impl Auditor {
     #[must_use]
     pub fn judge(mut self, extent: Extent) -> Audit {
         let mut audit = Audit { findings: std::mem::take(&mut self.findings), ..Audit::default() };
+        audit.findings.extend(self.claims.tampered());
+        let about_nothing = self.claims.is_empty();
         self.judge_store(extent, &mut audit);
         audit.checkpoints = self.claims.len();
+        self.since = self.claims.since();
         audit.findings.extend(self.claims.contradictions());
         for heard in std::mem::take(&mut self.logs) {
             if is_witnessed(&heard.log) {
                 audit.logs.push(self.judge_log(&heard, &mut audit.findings));
             }
             self.claims.done_with(&heard.log);
+        }
+        if about_nothing && audit.unproven() > 0 {
+            let what = format!("no checkpoint counts, so none of {} entries is proven to be what was written", audit.unproven());
+            audit.findings.push(Finding { log: None, entry: None, what });
         }
         for (log, archived) in std::mem::take(&mut self.archived) {
             self.judge_archived(&log, &archived, &mut audit.findings);
@@ -221,7 +248,7 @@ impl Auditor {
 
     /// Each checkpoint in turn: the first that does not fit is told, with what lies between it and the last that does.
     fn judge_log(&self, heard: &Heard, findings: &mut Vec<Finding>) -> Proven {
-        let Heard { log, first, next, chains } = heard;
+        let Heard { log, first, next, chains, ended } = heard;
         let mut proven = Proven { log: log.to_string(), entries: next.0, proven: 0, signed_at: None };
         let finding = |entry: u64, what: String| Finding { log: Some(log.to_string()), entry: Some(entry), what };
         for (signed_next, chain, at) in self.claims.of(log) {
@@ -248,6 +275,17 @@ impl Auditor {
                     return proven;
                 }
             }
+        }
+        // The end of a run is signed at once, by the next process at the latest.
+        if let (Some((at, ended_at)), Some(since)) = (ended, self.since)
+            && proven.proven <= at.0
+            && *ended_at > since
+        {
+            let what = format!(
+                "the run ended at {ended_at} and nobody signed for its end, although checkpoints were made since {since}: they are lost, \
+                 could not be written, or the run was put in"
+            );
+            findings.push(finding(proven.proven, what));
         }
         proven
     }

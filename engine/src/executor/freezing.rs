@@ -144,7 +144,8 @@ impl Executor {
         types.into_iter().map(str::to_owned).collect()
     }
 
-    fn may_change(&self, step: &PlanStep) -> bool {
+    /// Whether a step may change anything: what it names says so, or it names nothing and its type can.
+    pub(super) fn may_change(&self, step: &PlanStep) -> bool {
         effect_of(step) > Effect::Read
             || (step.touches.is_empty() && self.ports.registry.step(&step.step_type).is_none_or(|known| known.info().effect > Effect::Read))
     }

@@ -1,7 +1,6 @@
 //! Making way for a live run: the wish in a lock's log, or a request, becomes the turn of this run. Looks under way are cut off; what
 //! may have an effect is waited for.
 
-use lifeboat_runbooks::names::Effect;
 use lifeboat_runbooks::plan::OnFailure;
 
 use super::perform::{Kind, UnderWay};
@@ -9,7 +8,7 @@ use super::{Executor, ExecutorError};
 use crate::history;
 use crate::journal::{Back, Event, RunId, Turn};
 use crate::preemption::makes_way;
-use crate::run::{RunPhase, effect_of};
+use crate::run::RunPhase;
 
 impl Executor {
     /// Begins to watch for wishes, where this run makes way at all, and looks for one that came before.
@@ -53,7 +52,7 @@ impl Executor {
         for UnderWay { step, kind, task, .. } in self.of_task.values() {
             let looks = match kind {
                 Kind::Prepare => true,
-                Kind::Execute => self.run.plan.step(step).is_some_and(|step| effect_of(step) == Effect::Read),
+                Kind::Execute => self.run.plan.step(step).is_some_and(|step| !self.may_change(step)),
                 Kind::Observe | Kind::Undo | Kind::Give => false,
             };
             if looks {

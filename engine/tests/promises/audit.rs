@@ -8,11 +8,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lifeboat_engine::audit::{Audit, Auditor, Claims, Extent};
+use lifeboat_engine::audit::{Audit, Auditor, Cause, Claims, Extent};
 use lifeboat_engine::checkpoint::key::{PublicKey, SigningKey};
 use lifeboat_engine::checkpoint::sink::{FileSink, Sink};
 use lifeboat_engine::checkpoint::{Signed, Tell, Timing, Witness};
 use lifeboat_engine::clock::{Clock, SystemClock};
+use lifeboat_engine::journal::{Entry, Event, Outcome};
 use lifeboat_store::export::{Reader, write};
 use lifeboat_store::{Commit, LogHead, LogId, MemoryStore, Record, Seen, Seq, Store, Walk, chain_after, chain_start};
 
@@ -250,12 +251,62 @@ fn checkpoints_of_another_key_prove_nothing_and_are_told() {
     let file = sample.place.path().join("checkpoints");
     let other = SigningKey::generate().unwrap().public();
     let claims = Claims::read(BufReader::new(std::fs::File::open(&file).unwrap()), &other).unwrap();
-    assert!(claims.is_empty() && claims.void.len() >= 10 && claims.void[0].1.contains("was signed with the key"));
+    assert!(claims.is_empty() && claims.void.len() >= 10 && claims.void.iter().all(|void| void.cause == Cause::OtherKey));
     // One line that is no checkpoint spoils no other.
     let mut text = std::fs::read_to_string(&file).unwrap();
     text.insert_str(0, "half a li\n");
     let claims = Claims::read(text.as_bytes(), &sample.public).unwrap();
     assert_eq!((claims.void.len(), claims.len()), (1, sample.claims.len()));
+}
+
+/// The checkpoint file of the sample after `change`, held against the untouched store.
+fn with_file(sample: &Sample, change: impl FnOnce(&mut Vec<String>)) -> Audit {
+    let text = std::fs::read_to_string(sample.place.path().join("checkpoints")).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    change(&mut lines);
+    let claims = Claims::read((lines.join("\n") + "\n").as_bytes(), &sample.public).unwrap();
+    block_on(async { audit(&sample.forged(&sample.records).await, claims).await })
+}
+
+#[test]
+fn a_checkpoint_file_that_somebody_had_in_hand_is_a_finding_and_half_a_line_of_a_crash_is_none() {
+    let sample = Sample::new();
+    let whats = |audit: Audit| audit.findings.into_iter().map(|finding| finding.what).collect::<Vec<_>>();
+    let forged = whats(with_file(&sample, |lines| lines[3] = lines[3].replacen("\"next\":", "\"next\":1", 1)));
+    assert_eq!(forged, ["line 4 of the checkpoints does not have the signature of its key: it was changed or forged"]);
+    let scribbled = whats(with_file(&sample, |lines| lines.push("{\"lifeboat_checkpoint\": \"none\"}".into())));
+    assert!(scribbled.len() == 1 && scribbled[0].contains("of the checkpoints is no checkpoint"), "{scribbled:?}");
+    let torn = whats(with_file(&sample, |lines| {
+        let half = lines[2][..lines[2].len() / 2].to_owned();
+        lines.insert(2, half);
+    }));
+    assert_eq!(torn, Vec::<String>::new());
+    for emptied in [whats(with_file(&sample, Vec::clear)), whats(with_file(&sample, |lines| *lines = vec![String::new()]))] {
+        assert_eq!(emptied, [format!("no checkpoint counts, so none of {} entries is proven to be what was written", ENTRIES + BEHIND)]);
+    }
+}
+
+#[test]
+fn a_run_whose_end_nobody_signed_for_is_a_finding() {
+    let sample = Sample::new();
+    let ended = |at: &str| {
+        let event = Event::RunEnded { outcome: Outcome::Succeeded, why: "all done".into() };
+        let entry = Entry { format: 1, at: at.parse().unwrap(), owner: "x".into(), event };
+        Record(entry.encode().unwrap())
+    };
+    let findings = |at: &str| {
+        block_on(async {
+            let store = sample.forged(&sample.records).await;
+            let put_in = vec![(LogId::new("run/b").unwrap(), vec![entry(0), ended(at)])];
+            store.commit(Commit { expect: Vec::new(), append: put_in }).await.unwrap();
+            audit(&store, sample.claims.clone()).await.findings
+        })
+    };
+    let [finding] = findings("2999-01-01T00:00:00Z").try_into().unwrap();
+    assert_eq!((finding.log.as_deref(), finding.entry), (Some("run/b"), Some(0)));
+    assert!(finding.what.contains("nobody signed for its end"), "{finding}");
+    // Runs of the time before the first checkpoint were never to be signed for.
+    assert_eq!(findings("1999-01-01T00:00:00Z"), []);
 }
 
 /// A sink that fails as often as it is told to.

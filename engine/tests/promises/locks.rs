@@ -16,7 +16,7 @@ use lifeboat_runbooks::plan::{OnFailure, Plan};
 use lifeboat_store::{Fault, FaultyStore};
 use proptest::prelude::*;
 
-use crate::world::plans::{Draft, PlanWords, actor, change, look, plan};
+use crate::world::plans::{Draft, PlanWords, actor, blind, change, look, plan};
 use crate::world::stage::{Rest, RestWords, Stage, nobody, on_stage};
 use crate::world::{Act, Back};
 
@@ -75,6 +75,18 @@ fn a_drill_that_is_driven_makes_way_for_a_live_run_and_is_undone() {
         assert!(run.why.unwrap().contains(&format!("made way for run {new}")));
         assert!(!stage.world.stands("a") && stage.world.stands("real"));
         assert!(stage.clock.elapsed() < Duration::from_secs(60), "{:?}", stage.clock.elapsed());
+    });
+}
+
+#[test]
+fn what_may_act_is_not_cut_off_by_making_way_although_it_names_nothing() {
+    on_stage(async |stage| {
+        stage.world.always("tell", Act::SucceedAfter(20_000));
+        let saves = [change("save").on("web").protects(), blind("tell").after(&["save"]).timeout_ms(60_000)];
+        let saves = plan(saves).mode("backup").failing(OnFailure::Undo);
+        let (old, new) = tokio::join!(stage.run(saves), after(&stage, 10, live(&stage, plan([change("real").on("web")]), true)));
+        assert_eq!(new.unwrap().1.outcome(), Outcome::Succeeded);
+        assert_eq!((stage.world.times("tell"), stage.state(&old.0, "tell").await), (1, S::Succeeded));
     });
 }
 

@@ -52,6 +52,11 @@ pub(crate) fn change(name: &str) -> Draft {
     draft(name, "change").on("db")
 }
 
+/// A step that may change anything, because it does not say what.
+pub(crate) fn blind(name: &str) -> Draft {
+    draft(name, "change")
+}
+
 /// A step that acts on a part of a simulated peer.
 fn on_peer(name: &str, step_type: &str, on: (&str, &str), what: (&str, &str)) -> Draft {
     let mut step = draft(name, step_type).with(on.0, json!(on.1)).with(what.0, json!(what.1));
