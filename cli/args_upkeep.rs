@@ -73,6 +73,9 @@ pub(crate) struct ExportArgs {
     /// The file, which must not be there yet; without it standard output
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Where the folder is damaged, write what is whole, name what is left out, and end with exit code 5
+    #[arg(long)]
+    pub(crate) leave_out_damaged: bool,
 }
 
 #[derive(Debug, Args)]

@@ -29,9 +29,27 @@ const NEWEST: NonZeroU32 = NonZeroU32::new(20).expect("it is not zero");
 /// Where runs are looked at and steered.
 pub(crate) enum Desk {
     /// This process owns the folder now.
-    Here { ports: Box<Ports>, control: Control },
+    Here { ports: Box<Ports>, control: Control, found: Found },
     /// Another process does.
     There { client: Client, owner: Owner, command: String },
+}
+
+/// In what state the folder was found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It opened.
+    Whole,
+    /// It did not, and this is what reads of it.
+    InPart,
+}
+
+/// What a desk is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// What reads of a damaged folder is better than nothing.
+    Look,
+    /// Only a whole one will do.
+    Steer,
 }
 
 /// Whose the folder is.
@@ -46,18 +64,23 @@ impl Desk {
     /// To look at runs. What happened is in the journal alone, so a missing inventory is no hindrance.
     pub(crate) fn look(global: &Global) -> Result<Self, Trouble> {
         let registry = lifeboat_steps::registry();
-        let inventory = if global.config.exists() { wiring::inventory(global, &registry)? } else { Inventory::default() };
-        Self::with(global, registry, inventory)
+        Self::with(global, registry, wiring::inventory_if_there(global)?, Purpose::Look)
+    }
+
+    /// To follow a run while it goes on, which nothing does in a damaged folder.
+    pub(crate) fn follow(global: &Global) -> Result<Self, Trouble> {
+        let registry = lifeboat_steps::registry();
+        Self::with(global, registry, wiring::inventory_if_there(global)?, Purpose::Steer)
     }
 
     /// To steer runs: who may is in the inventory.
     pub(crate) fn open(global: &Global) -> Result<Self, Trouble> {
         let registry = lifeboat_steps::registry();
         let inventory = wiring::inventory(global, &registry)?;
-        Self::with(global, registry, inventory)
+        Self::with(global, registry, inventory, Purpose::Steer)
     }
 
-    fn with(global: &Global, registry: Registry, inventory: Inventory) -> Result<Self, Trouble> {
+    fn with(global: &Global, registry: Registry, inventory: Inventory, purpose: Purpose) -> Result<Self, Trouble> {
         if !global.data.exists() && inventory.store.etcd.is_none() {
             return Err(Trouble::usage(format!("there is no data folder {}", global.data.display()))
                 .help("say where runs are kept with --data DIR"));
@@ -67,7 +90,7 @@ impl Desk {
                 let store = wiring::witnessed(store, &inventory, &global.data)?;
                 let ports = wiring::ports(store, registry, inventory);
                 let control = Control::new(ports.clone(), wiring::owner());
-                Ok(Self::Here { ports: Box::new(ports), control })
+                Ok(Self::Here { ports: Box::new(ports), control, found: Found::Whole })
             }
             Err(StoreError::InUse { owner, .. }) => {
                 Ok(Self::There { client: Client::new(&global.data), owner: Owner::Process(owner), command: wiring::hint(global) })
@@ -77,7 +100,21 @@ impl Desk {
                 let user = std::fs::metadata(&global.data).map_or_else(|_| "another user".into(), |found| user_name(found.uid()));
                 Ok(Self::There { client: Client::new(&global.data), owner: Owner::User(user), command: wiring::hint(global) })
             }
+            Err(error @ StoreError::Damaged { .. }) if purpose == Purpose::Look && inventory.store.etcd.is_none() => {
+                let salvaged = wiring::salvage(global, &error).ok_or_else(|| wiring::open_trouble(&global.data, &error))?;
+                let ports = wiring::ports(Arc::new(salvaged.store), registry, inventory);
+                let control = Control::new(ports.clone(), wiring::owner());
+                Ok(Self::Here { ports: Box::new(ports), control, found: Found::InPart })
+            }
             Err(error) => Err(wiring::open_trouble(&global.data, &error)),
+        }
+    }
+
+    /// The exit code of a command that has shown what it found here: what reads of a damaged folder never passes for the whole.
+    pub(crate) fn exit(&self, exit: Exit) -> Exit {
+        match self {
+            Self::Here { found: Found::InPart, .. } => Exit::Engine,
+            Self::Here { found: Found::Whole, .. } | Self::There { .. } => exit,
         }
     }
 
@@ -161,7 +198,7 @@ impl Desk {
     /// Steers; a refusal comes back as it is, for whoever can say more about it.
     pub(crate) async fn try_steer(&self, run: &RunId, command: Command) -> Result<Result<(), SteerError>, Trouble> {
         let reply = match self {
-            Self::Here { ports, control } => {
+            Self::Here { ports, control, .. } => {
                 let by = actor_of(&this_user(), "terminal", &ports.inventory);
                 control.steer(run.clone(), command, by).await
             }
@@ -192,7 +229,7 @@ impl Desk {
     /// Freezes a resource, or everything, for every run of the folder.
     pub(crate) async fn freeze(&self, wanted: FreezeRequest) -> Result<(), Trouble> {
         done(match self {
-            Self::Here { ports, control } => control.freeze(wanted, actor_of(&this_user(), "terminal", &ports.inventory)).await,
+            Self::Here { ports, control, .. } => control.freeze(wanted, actor_of(&this_user(), "terminal", &ports.inventory)).await,
             Self::There { .. } => self.ask(&Request::Freeze(wanted)).await?,
         })
     }
@@ -200,7 +237,7 @@ impl Desk {
     /// Lifts a freeze.
     pub(crate) async fn unfreeze(&self, wanted: FreezeRequest) -> Result<(), Trouble> {
         done(match self {
-            Self::Here { ports, control } => control.unfreeze(wanted, actor_of(&this_user(), "terminal", &ports.inventory)).await,
+            Self::Here { ports, control, .. } => control.unfreeze(wanted, actor_of(&this_user(), "terminal", &ports.inventory)).await,
             Self::There { .. } => self.ask(&Request::Unfreeze(wanted)).await?,
         })
     }

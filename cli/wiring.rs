@@ -20,7 +20,7 @@ use lifeboat_runbooks::diagnostic::{Diagnostic, Severity, Source};
 use lifeboat_runbooks::plan::Plan;
 use lifeboat_runbooks::render as diagnostics;
 use lifeboat_runbooks::{Library, PlanRequest, Runbook, plan as planning};
-use lifeboat_store::{FolderLock, OwnerId, SledOptions, SledStore, Store, StoreError};
+use lifeboat_store::{FolderLock, OwnerId, Salvaged, SledOptions, SledStore, Store, StoreError};
 use rustix::fs::OFlags;
 
 use crate::args::{CONFIG_DEFAULT, DATA_DEFAULT, Global, RunbookArgs, When};
@@ -238,6 +238,30 @@ pub(crate) fn open_store_to_look(global: &Global, inventory: &Inventory) -> Resu
         }
     }
 }
+
+/// What still reads of a folder that does not open because it is damaged. Nothing is changed, and nobody may act by it.
+pub(crate) fn salvage(global: &Global, damage: &StoreError) -> Option<Salvaged> {
+    let salvaged = Salvaged::from(&global.data).ok()?;
+    say(&format!("warning: {damage}"));
+    say("warning: shown is what still reads; the newest of it may be among what is lost, so act by nothing that stands here alone");
+    for lost in salvaged.lost.iter().take(LOST_MAX) {
+        say(&format!("  lost: {lost}"));
+    }
+    let more = salvaged.lost.len().saturating_sub(LOST_MAX);
+    if more > 0 {
+        say(&format!("  and {more} more"));
+    }
+    for log in salvaged.cut.iter().take(LOST_MAX) {
+        say(&format!("  {log} lacks its end"));
+    }
+    say(
+        "help: keep a copy of the folder as it is; `lifeboat store export --leave-out-damaged --output FILE` saves every finished run that reads",
+    );
+    Some(salvaged)
+}
+
+/// Most sentences about what is lost.
+const LOST_MAX: usize = 8;
 
 fn open_folder(folder: &Path) -> Result<Arc<dyn Store>, StoreError> {
     SledStore::open(folder, &SledOptions::default()).map(|store| Arc::new(Together::before(store)) as Arc<dyn Store>)

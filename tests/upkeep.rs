@@ -187,3 +187,48 @@ fn a_full_disk_is_told_and_admits_no_new_run() {
     desk.lifeboat(&["runs"]).expect(0).says(&["warning: the disk of the data folder is"]);
     desk.lifeboat(&["status"]).expect(0).says(&["warning: the disk of the data folder is"]);
 }
+
+/// The last segment, with one bit of this text in it flipped.
+fn spoil(desk: &Desk, text: &str) {
+    let segments = desk.data.join("segments");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&segments).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    let last = files.pop().unwrap_or_else(|| panic!("no segments"));
+    let mut bytes = std::fs::read(&last).unwrap_or_else(|error| panic!("{error}"));
+    let at = bytes.windows(text.len()).position(|part| part == text.as_bytes()).unwrap_or_else(|| panic!("{text} is not there"));
+    bytes[at] ^= 1;
+    std::fs::write(&last, bytes).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn a_damaged_folder_can_be_looked_at_and_what_is_whole_be_saved_and_nothing_in_it_is_gone_on_with() {
+    let desk = Desk::new();
+    let ask = "lifeboat: v1\nname: ask\nsteps:\n  - id: ask\n    type: approval\n    with: { roles: [oncall], count: 1, timeout: 1h }\n";
+    let slow = desk.chain("early", 2, "1s");
+    let early = desk.lifeboat(&["run", &slow]).expect(0).run_name();
+    let open = desk.lifeboat(&["run", &desk.file("ask.yaml", ask), "--no-wait"]).expect(4).run_name();
+    let late = run_chain(&desk, 2).run_name();
+    let before = desk.lifeboat(&["report", &early, "--format", "json"]).expect(0).stdout;
+    // The end of the early run is spoilt by one bit, behind its beginning and before all others.
+    spoil(&desk, "run_ended");
+    let listed = desk.lifeboat(&["runs"]).expect(5).says(&["lost: group", "act by nothing that stands here alone", "--leave-out-damaged"]);
+    assert!([&early, &open, &late].iter().all(|run| listed.stdout.contains(run.as_str())), "{}", listed.stdout);
+    desk.lifeboat(&["status", &open]).expect(5);
+    desk.lifeboat(&["report", &late]).expect(5);
+    for act in [&["resume", "--no-wait"][..], &["cancel", &open], &["watch", &open], &["run", &slow], &["store", "export"]] {
+        desk.lifeboat(act).expect(5).says(&["keep a copy of the folder"]);
+    }
+    // What is over and whole is saved; what may lack its newest entries is not, and each is named.
+    let saved = desk.folder.path().join("saved.jsonl").display().to_string();
+    let told = desk.lifeboat(&["store", "export", "--leave-out-damaged", "--output", &saved]).expect(5);
+    for left in [format!("left out: run/{early}: "), format!("left out: run/{open}: "), "left out: open: ".to_owned()] {
+        assert!(told.stderr.contains(&left), "{left} is not told in:\n{}", told.stderr);
+    }
+    at(&desk, "saved", &["store", "import", &saved]).expect(0);
+    at(&desk, "saved", &["report", &late]).expect(0);
+    at(&desk, "saved", &["status", &open]).expect(2);
+    // The same bit flipped back: nothing was changed by all the looking.
+    spoil(&desk, "sun_ended");
+    assert_eq!(desk.lifeboat(&["report", &early, "--format", "json"]).expect(0).stdout, before);
+    desk.lifeboat(&["store", "verify"]).expect(0);
+}

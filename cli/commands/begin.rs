@@ -121,7 +121,7 @@ fn not_admitted(global: &Global, error: AdmissionError) -> Trouble {
         AdmissionError::Wanted { ref by, .. } => Trouble::refused(error.to_string())
             .help(format!("drills and backups make way for live runs; `{lifeboat} status {by}` shows that one once it is admitted")),
         AdmissionError::NoRoom { .. } => Trouble::from_error(Exit::Refused, &error)
-            .help("make room, or move finished runs away with `lifeboat store compact`; `policies.disk` in the inventory sets the limits"),
+            .help("make room, or move finished runs to another disk with `lifeboat store compact --archive DIR`; `policies.disk` in the inventory sets the limits"),
         AdmissionError::Store(error) => wiring::store_trouble(&error),
         AdmissionError::Plan(_) => Trouble::from_error(Exit::Engine, &error),
     }

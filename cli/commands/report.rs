@@ -14,7 +14,7 @@ pub(crate) async fn run(global: &Global, args: &ReportArgs) -> Result<Exit, Trou
     let id = desk.find(args.run.as_deref()).await?;
     let (plan, entries) = desk.journal(&id).await?;
     write(global, &plan, &entries, args.format, args.output.as_deref())?;
-    Ok(Exit::Done)
+    Ok(desk.exit(Exit::Done))
 }
 
 /// Judges a journal and writes the report.

@@ -33,5 +33,5 @@ pub(crate) async fn run(global: &Global, args: &RunsArgs) -> Result<Exit, Troubl
         }
     }
     // The list is whole, but a journal that cannot be read must not pass unseen.
-    Ok(if listing.unreadable.is_empty() { Exit::Done } else { Exit::Engine })
+    Ok(desk.exit(if listing.unreadable.is_empty() { Exit::Done } else { Exit::Engine }))
 }

@@ -47,9 +47,9 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<Exit, Trou
         }
     }
     let waits = !summary.waiting.is_empty() || run.outcome == Some(Outcome::Stuck);
-    Ok(match (run.phase, run.outcome) {
+    Ok(desk.exit(match (run.phase, run.outcome) {
         (_, _) if waits => Exit::Waiting,
         (RunPhase::Ended, Some(Outcome::Failed | Outcome::Undone | Outcome::Cancelled)) => Exit::RunFailed,
         (_, _) => Exit::Done,
-    })
+    }))
 }

@@ -1,10 +1,12 @@
 //! `lifeboat store`: check, move and shrink the data folder.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Write};
 use std::num::NonZeroU32;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 use lifeboat_engine::audit::soundness::{self, Soundness};
@@ -13,7 +15,7 @@ use lifeboat_engine::growth::compact::{Keep, compact};
 use lifeboat_engine::history;
 use lifeboat_engine::journal::RunId;
 use lifeboat_store::export::{ExportError, Imported, Partly, Reader, import, write};
-use lifeboat_store::{Digest, LogHead, Problem, Seen, Store, StoreError, Walk};
+use lifeboat_store::{Digest, LogHead, LogId, Problem, Record, Seen, Store, StoreError, Walk};
 use serde_json::json;
 
 use crate::args::{CompactArgs, ExportArgs, Format, Global, ImportArgs, StoreArgs, StoreCommand};
@@ -47,6 +49,12 @@ async fn verify(global: &Global, format: Format) -> Result<Exit, Trouble> {
         }
     }
     let Soundness { runs, entries, findings } = soundness::examine(store.as_ref()).await.map_err(|error| trouble(&error))?;
+    if logs == 0 && values > 0 {
+        let what = format!(
+            "{values} kept values are there and not one entry that could name them: the segments are gone, or never came with a copy"
+        );
+        problems.push(Problem { log: None, at: None, line: None, what });
+    }
     let damaged = "keep a copy of the folder as it is; restore what is damaged from an export or a backup";
     let found =
         problems.iter().map(|problem| (problem.log.as_ref().map(ToString::to_string), problem.at.map(|at| at.0), &problem.what, damaged));
@@ -76,15 +84,26 @@ async fn verify(global: &Global, format: Format) -> Result<Exit, Trouble> {
 }
 
 async fn export(global: &Global, args: &ExportArgs) -> Result<Exit, Trouble> {
-    let store = wiring::open_at_rest(global)?;
-    let walk = match &args.run {
-        None => Walk::over_all(store.as_ref()).await.map_err(|error| trouble(&error))?,
+    let (store, damage) = if args.leave_out_damaged { open_or_salvage(global)? } else { (wiring::open_at_rest(global)?, Damage::None) };
+    let (heads, values) = match &args.run {
+        None => (
+            store.logs("", None, NonZeroU32::MAX).await.map_err(|error| trouble(&error))?,
+            store.kept_values(None, NonZeroU32::MAX).await.map_err(|error| trouble(&error))?,
+        ),
         Some(name) => {
             let all = history::list(store.as_ref()).await.map_err(|error| trouble(&error))?;
-            let (heads, values) = of_run(store.as_ref(), &wiring::only(&all, name)?).await?;
-            Walk::new(store.as_ref(), heads, values)
+            of_run(store.as_ref(), &wiring::only(&all, name)?).await?
         }
     };
+    let Sound { heads, values, left_out } = if args.leave_out_damaged {
+        sound(store.as_ref(), heads, values, &damage).await?
+    } else {
+        Sound { heads, values, left_out: Vec::new() }
+    };
+    for left in &left_out {
+        say(&format!("left out: {left}"));
+    }
+    let walk = Walk::new(store.as_ref(), heads, values);
     let written = match &args.output {
         None => {
             let mut out = std::io::stdout();
@@ -96,7 +115,81 @@ async fn export(global: &Global, args: &ExportArgs) -> Result<Exit, Trouble> {
     };
     let written = written.map_err(|error| export_trouble(&error))?;
     say(&format!("{} logs with {} records and {} kept values in {} bytes", written.logs, written.records, written.values, written.bytes));
-    Ok(Exit::Done)
+    let whole = left_out.is_empty() && matches!(damage, Damage::None);
+    Ok(if whole { Exit::Done } else { Exit::Engine })
+}
+
+/// What is known of the damage before the logs are read one by one.
+enum Damage {
+    /// The store opened.
+    None,
+    /// It did not: these logs lack records, and any other may lack its newest.
+    Partly(BTreeSet<LogId>),
+}
+
+/// The store, or what still reads of it.
+fn open_or_salvage(global: &Global) -> Result<(Arc<dyn Store>, Damage), Trouble> {
+    let inventory = wiring::inventory_if_there(global)?;
+    match wiring::open_store_to_look(global, &inventory) {
+        Err(error @ StoreError::Damaged { .. }) if inventory.store.etcd.is_none() => {
+            let salvaged = wiring::salvage(global, &error).ok_or_else(|| wiring::open_trouble(&global.data, &error))?;
+            Ok((Arc::new(salvaged.store), Damage::Partly(salvaged.cut)))
+        }
+        Ok(store) => Ok((store, Damage::None)),
+        Err(_) => Ok((wiring::open_at_rest(global)?, Damage::None)),
+    }
+}
+
+/// What can be exported, and what cannot, each with why.
+struct Sound {
+    heads: Vec<LogHead>,
+    values: Vec<Digest>,
+    left_out: Vec<String>,
+}
+
+/// Tries everything once: what does not read is left out. Of a store that did not open only what is over and can lack nothing is taken:
+/// runs that have ended, the list of archived ones and the store's own name. Its open runs, locks and freezes may have gone on since.
+async fn sound(store: &dyn Store, heads: Vec<LogHead>, values: Vec<Digest>, damage: &Damage) -> Result<Sound, Trouble> {
+    let mut sound = Sound { heads: Vec::new(), values: Vec::new(), left_out: Vec::new() };
+    for head in heads {
+        let (name, is_run) = (head.log.to_string(), head.log.as_str().starts_with("run/"));
+        let (problem, ended) = try_walk(Walk::new(store, vec![head.clone()], Vec::new())).await?;
+        let doubt = match damage {
+            Damage::None => None,
+            Damage::Partly(cut) if cut.contains(&head.log) => Some("it lacks records"),
+            Damage::Partly(_) if is_run && !ended => Some("it has not ended as far as it reads, and its newest entries may be lost"),
+            Damage::Partly(_) if is_run || matches!(name.as_str(), "archive" | "store") => None,
+            Damage::Partly(_) => Some("its newest entries may be lost, and a store that is whole makes it anew"),
+        };
+        match problem.or(doubt.map(str::to_owned)) {
+            Some(why) => sound.left_out.push(format!("{name}: {why}")),
+            None => sound.heads.push(head),
+        }
+    }
+    for digest in values {
+        match try_walk(Walk::new(store, Vec::new(), vec![digest])).await?.0 {
+            Some(why) => sound.left_out.push(why),
+            None => sound.values.push(digest),
+        }
+    }
+    Ok(sound)
+}
+
+/// The first thing that does not fit, and whether a run ended in what was read.
+async fn try_walk(mut walk: Walk<'_>) -> Result<(Option<String>, bool), Trouble> {
+    let mut ended = false;
+    while let Some(seen) = walk.next().await.map_err(|error| trouble(&error))? {
+        match seen {
+            Seen::Problem(problem) => return Ok((Some(problem.what), ended)),
+            Seen::Record { record, .. } => ended |= ends_a_run(&record),
+            Seen::Log(_) | Seen::Carry { .. } | Seen::Value { .. } => {}
+        }
+    }
+    Ok((None, ended))
+}
+
+fn ends_a_run(record: &Record) -> bool {
+    lifeboat_engine::Entry::decode(&record.0).is_ok_and(|entry| matches!(entry.event, lifeboat_engine::Event::RunEnded { .. }))
 }
 
 /// A run's log, and what it names.
@@ -152,8 +245,8 @@ fn refuse_lone_open_runs(input: BufReader<File>) -> Result<(), Trouble> {
                 last = head.log.as_str().starts_with("run/").then(|| (head.log.to_string(), false));
             }
             Seen::Record { record, .. } => {
-                if let (Some((_, ended)), Ok(entry)) = (last.as_mut(), lifeboat_engine::Entry::decode(&record.0)) {
-                    *ended |= matches!(entry.event, lifeboat_engine::Event::RunEnded { .. });
+                if let Some((_, ended)) = last.as_mut() {
+                    *ended |= ends_a_run(&record);
                 }
             }
             Seen::Carry { .. } | Seen::Value { .. } | Seen::Problem(_) => {}
@@ -181,7 +274,10 @@ fn export_trouble(error: &ExportError) -> Trouble {
             "if an import was cut short, go on with it by --continue; else import into an empty data folder: --data DIR",
         ),
         (matches!(error, ExportError::Differs { .. }), "import into an empty data folder: --data DIR"),
-        (matches!(error, ExportError::Unsound(_)), "`lifeboat store verify` tells all that is wrong in a data folder"),
+        (
+            matches!(error, ExportError::Unsound(_)),
+            "`lifeboat store verify` tells all that is wrong in a data folder; --leave-out-damaged writes what is whole",
+        ),
     ];
     match help.iter().find(|(fits, _)| *fits) {
         Some((_, help)) => trouble.help(*help),
@@ -195,10 +291,16 @@ async fn shrink(global: &Global, args: &CompactArgs) -> Result<Exit, Trouble> {
     let folder = args.archive.clone().unwrap_or_else(|| global.data.join("archive"));
     let keep = Keep { newest: args.keep_newest, younger_than: SignedDuration::from_hours(24 * i64::from(args.keep_days)) };
     let done = compact(store.as_ref(), SystemClock.now(), keep, &folder).await.map_err(|error| {
-        Trouble::from_error(Exit::Engine, &error).help("what left the data folder before is in its archive file; the same command goes on")
+        Trouble::from_error(Exit::Engine, &error).help(
+            "what left the data folder before is in its archive file, and the same command goes on; where the disk is full, write to another: \
+             --archive DIR",
+        )
     })?;
     for (run, why) in &done.left {
         say(&format!("warning: run {run} stays, because it cannot be read: {why}"));
+    }
+    if done.young > 0 {
+        say(&format!("{} more runs stay because they ended within {} days (--keep-days)", done.young, args.keep_days));
     }
     match args.format {
         Format::Text => {
@@ -212,8 +314,7 @@ async fn shrink(global: &Global, args: &CompactArgs) -> Result<Exit, Trouble> {
         }
         Format::Json => {
             let left: Vec<_> = done.left.iter().map(|(run, why)| json!({ "run": run, "why": why })).collect();
-            let document =
-                json!({ "runs": done.runs, "entries": done.entries, "kept_values": done.values, "files": done.files, "left": left });
+            let document = json!({ "runs": done.runs, "entries": done.entries, "kept_values": done.values, "files": done.files, "left": left, "young": done.young });
             print(&format!("{document:#}\n"))?;
         }
     }

@@ -24,7 +24,7 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 const LAST_LOOKS_MAX: u32 = 10;
 
 pub(crate) async fn run(global: &Global, args: &WatchArgs) -> Result<Exit, Trouble> {
-    let desk = Desk::look(global)?;
+    let desk = Desk::follow(global)?;
     let id = desk.find(args.run.as_deref()).await?;
     let (plan, entries) = desk.journal(&id).await?;
     let proofs = desk.proofs(&plan.runbook).await.unwrap_or_default();
@@ -96,7 +96,7 @@ async fn last_look(global: &Global, id: &RunId, clock: &dyn Clock) -> Result<Vec
     let mut looks = 0;
     loop {
         looks += 1;
-        let looked = match Desk::look(global) {
+        let looked = match Desk::follow(global) {
             Ok(desk) => desk.journal(id).await,
             Err(trouble) => Err(trouble),
         };

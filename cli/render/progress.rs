@@ -301,7 +301,7 @@ impl Progress {
             && let Some(unused) = self.run.plan.step(step).and_then(|step| unused::told_by(&self.run, step))
         {
             // One line for all unused places of a list, when the first of them is left out.
-            return self.told_unused.insert(unused.list.clone()).then(|| format!("{} {unused}  [{}]", self.elapsed(), self.objective()));
+            return self.told_unused.insert(unused.list.clone()).then(|| format!("{} {unused}{}", self.elapsed(), self.behind()));
         }
         let said = match (step, &entry.event) {
             (_, Event::RunEnded { outcome, why }) => format!("run {}: {why}", super::runs::outcome_word(*outcome)),
@@ -330,28 +330,44 @@ impl Progress {
             }
             (None, _) => return None,
         };
-        Some(format!("{} {said}  [{}]", self.elapsed(), self.objective()))
+        Some(format!("{} {said}{}", self.elapsed(), self.behind()))
+    }
+
+    /// What stands at the end of each line: the objective, where there is one.
+    fn behind(&self) -> String {
+        let objective = self.objective();
+        if objective.is_empty() { objective } else { format!("  [{objective}]") }
     }
 }
 
-/// Cuts a row to the width of the terminal; escape codes take no room.
+/// Cuts a row to the width of the terminal, and shows that it did; escape codes take no room.
 fn cut(row: &str, columns: usize) -> String {
-    let mut kept = String::new();
-    let mut width = 0;
     let mut escape = false;
-    for c in row.chars() {
+    let mut is_shown = |c: char| {
         if c == '\x1b' {
             escape = true;
         }
-        if escape {
-            escape = c != 'm';
-        } else {
-            width += 1;
-            if width >= columns {
-                continue;
-            }
+        let shown = !escape;
+        escape = escape && c != 'm';
+        shown
+    };
+    let marked: Vec<(char, bool)> = row.chars().map(|c| (c, is_shown(c))).collect();
+    let width = marked.iter().filter(|(_, shown)| *shown).count();
+    let fits = columns.saturating_sub(1);
+    if width <= fits {
+        return row.to_owned();
+    }
+    let mut kept = String::new();
+    let mut at = 0;
+    for (c, shown) in marked {
+        if shown {
+            at += 1;
         }
-        kept.push(c);
+        match (shown, at.cmp(&fits)) {
+            (false, _) | (true, std::cmp::Ordering::Less) => kept.push(c),
+            (true, std::cmp::Ordering::Equal) => kept.push('…'),
+            (true, std::cmp::Ordering::Greater) => {}
+        }
     }
     kept
 }

@@ -24,7 +24,7 @@ pub use etcd::{EtcdOptions, EtcdStore, EtcdTls, MemberSeen, StaleReads};
 pub use faulty::{Fault, FaultyStore};
 pub use leases::{BootClock, LeaseClock, ManualClock};
 pub use memory::MemoryStore;
-pub use sled::{FolderLock, SledOptions, SledStore, Verified};
+pub use sled::{FolderLock, Salvaged, SledOptions, SledStore, Verified};
 pub use walk::{Problem, Seen, Walk};
 
 use std::fmt;

@@ -88,6 +88,18 @@ impl MemoryStore {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Puts a log in place: each record with the chain after it.
+    pub(crate) fn put(&self, log: &LogId, first: Seq, records: Vec<(Record, Digest)>) {
+        let chain = records.last().map_or_else(|| chain_start(log), |(_, chain)| *chain);
+        self.state().logs.insert(log.clone(), MemoryLog { first, records: records.into(), chain });
+    }
+
+    /// Puts a kept value in place.
+    pub(crate) fn put_value(&self, digest: Digest, bytes: Vec<u8>) {
+        let now = self.shared.clock.now();
+        self.state().kept.insert(digest, (bytes, now));
+    }
+
     fn announce(&self, log: &LogId) {
         self.shared.watchers.tell(std::iter::once(log));
     }

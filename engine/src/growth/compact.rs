@@ -42,6 +42,8 @@ pub struct Compacted {
     pub files: Vec<PathBuf>,
     /// Runs that could not be judged and stay, each with why.
     pub left: Vec<(RunId, String)>,
+    /// Runs that are old enough by number and stay because they ended a short time ago.
+    pub young: u64,
 }
 
 /// Why compacting stopped. What left the store before is in its archive file.
@@ -93,8 +95,9 @@ pub async fn compact(store: &dyn Store, now: Timestamp, keep: Keep, folder: &Pat
     let mut batch = Vec::new();
     for run in finished {
         match candidate(store, &run, now, keep).await {
-            Ok(Some(candidate)) => batch.push(candidate),
-            Ok(None) => {}
+            Ok(Judged::Leaves(candidate)) => batch.push(*candidate),
+            Ok(Judged::Young) => done.young += 1,
+            Ok(Judged::Stays) => {}
             Err(HistoryError::Store(error)) => return Err(error.into()),
             Err(error) => done.left.push((run, error.to_string())),
         }
@@ -110,19 +113,30 @@ pub async fn compact(store: &dyn Store, now: Timestamp, keep: Keep, folder: &Pat
     Ok(done)
 }
 
-/// `None` where the run stays.
-async fn candidate(store: &dyn Store, id: &RunId, now: Timestamp, keep: Keep) -> Result<Option<Candidate>, HistoryError> {
+/// What is to become of a run.
+enum Judged {
+    Leaves(Box<Candidate>),
+    /// It ended a short time ago.
+    Young,
+    /// It has not ended, or has its locks still.
+    Stays,
+}
+
+async fn candidate(store: &dyn Store, id: &RunId, now: Timestamp, keep: Keep) -> Result<Judged, HistoryError> {
     let loaded = history::load(store, id).await?;
     let Run { phase, outcome, admitted_at, ended_at, plan, started_by, .. } = &loaded.run;
     let (RunPhase::Ended, Some(outcome), Some(started_at), Some(ended_at)) = (*phase, *outcome, *admitted_at, *ended_at) else {
-        return Ok(None);
+        return Ok(Judged::Stays);
     };
-    if loaded.run.holds_locks() || now.duration_since(ended_at) < keep.younger_than {
-        return Ok(None);
+    if loaded.run.holds_locks() {
+        return Ok(Judged::Stays);
+    }
+    if now.duration_since(ended_at) < keep.younger_than {
+        return Ok(Judged::Young);
     }
     let log = history::run_log(id)?;
     let heads = store.logs(log.as_str(), None, NonZeroU32::MIN).await?;
-    let Some(head) = heads.into_iter().find(|head| head.log == log) else { return Ok(None) };
+    let Some(head) = heads.into_iter().find(|head| head.log == log) else { return Ok(Judged::Stays) };
     let mut values: Vec<Digest> = loaded.entries.iter().filter_map(|entry| entry.event.keeps()).filter_map(Digest::parse).collect();
     values.sort_unstable();
     values.dedup();
@@ -138,7 +152,7 @@ async fn candidate(store: &dyn Store, id: &RunId, now: Timestamp, keep: Keep) ->
         chain: head.chain.to_string(),
         file: String::new(),
     };
-    Ok(Some(Candidate { head, record, values }))
+    Ok(Judged::Leaves(Box::new(Candidate { head, record, values })))
 }
 
 async fn archive(store: &dyn Store, batch: Vec<Candidate>, folder: &Path, done: &mut Compacted) -> Result<(), CompactError> {
@@ -183,13 +197,22 @@ async fn write_file(store: &dyn Store, heads: Vec<LogHead>, values: Vec<Digest>,
         }
     }
     let fresh = path.with_extension("new");
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh).map_err(io)?;
-    let mut out = BufWriter::new(file);
-    write(Walk::new(store, heads, values), &mut out).await?;
-    out.flush().map_err(io)?;
-    out.get_ref().sync_all().map_err(io)?;
+    if let Err(error) = write_fresh(Walk::new(store, heads, values), &fresh).await {
+        // Its room may be what is missing, and the store is on that disk too.
+        let _ = std::fs::remove_file(&fresh);
+        return Err(error);
+    }
     std::fs::rename(&fresh, path).map_err(io)?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
+}
+
+async fn write_fresh(walk: Walk<'_>, fresh: &Path) -> Result<(), ExportError> {
+    let io = |source: io::Error| ExportError::Io { action: "written", source };
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(fresh).map_err(io)?;
+    let mut out = BufWriter::new(file);
+    write(walk, &mut out).await?;
+    out.flush().map_err(io)?;
+    out.get_ref().sync_all().map_err(io)
 }
 
 /// The file is whole, and every log in it ends as the store has it.

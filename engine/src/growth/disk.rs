@@ -66,11 +66,11 @@ impl Verdict {
         match self {
             Self::Enough => None,
             Self::Scarce(room) => Some(format!(
-                "the disk of the data folder is {} % full; from {refuse} % on no new run is admitted: make room, or `lifeboat store compact`",
+                "the disk of the data folder is {} % full; from {refuse} % on no new run is admitted: make room, or `lifeboat store compact --archive DIR` with DIR on another disk",
                 room.used_percent()
             )),
             Self::Full(room) => Some(format!(
-                "the disk of the data folder is {} % full: no new run is admitted from {refuse} % on; make room, or `lifeboat store compact`",
+                "the disk of the data folder is {} % full: no new run is admitted from {refuse} % on; make room, or `lifeboat store compact --archive DIR` with DIR on another disk",
                 room.used_percent()
             )),
         }

@@ -121,6 +121,11 @@ impl Checker<'_> {
         !known && !self.variables.iter().any(|(variable, _)| variable == name)
     }
 
+    /// The names that stand for something here.
+    fn known_names(&self) -> Vec<&'static str> {
+        ["mode", "inputs", "steps", "item", "index", "outputs"].into_iter().filter(|name| !self.is_unknown(name)).collect()
+    }
+
     fn name(&mut self, expr: &IdedExpr, name: &str) -> Ty {
         if let Some((_, ty)) = self.variables.iter().rev().find(|(variable, _)| variable == name) {
             return ty.clone();
@@ -144,12 +149,12 @@ impl Checker<'_> {
             _ => {
                 let help = match self.world.inputs() {
                     Ty::Object(inputs) if inputs.fields.contains_key(name) => Some(format!("write inputs.{name}")),
-                    _ => suggest::instead(name, &["mode", "inputs", "steps"]),
+                    _ => suggest::instead(name, &self.known_names()),
                 };
                 let help = if matches!(name, "true" | "false") {
                     help
                 } else {
-                    help.map(|help| format!("{help}; a text stands in quotes: {name:?}"))
+                    help.map(|help| format!("{help} (a text stands in quotes: {name:?})"))
                 };
                 self.report(codes::UNKNOWN_NAME, expr, format!("there is no `{name}`"), help)
             }

@@ -62,6 +62,11 @@ impl Folder {
         Ok(folder)
     }
 
+    /// A folder that is only looked at: it is neither made nor refused.
+    pub(super) fn to_look(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -255,6 +260,11 @@ impl TipFile {
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&path).map_err(io_error("opening", &path))?;
         Ok(Self { file, path })
+    }
+
+    /// What was written last, of a folder that is only looked at.
+    pub(super) fn to_look(folder: &Folder) -> Option<Tip> {
+        parse_tip(std::fs::read(folder.path().join("tip")).ok()?.get(..TIP_LINE_BYTES)?)
     }
 
     /// What was written last. A file without a readable line is one whose first write did not reach the disk.

@@ -124,7 +124,7 @@ pub(crate) fn scan(
         };
         let rest = bytes.get(usize::try_from(at).unwrap_or(usize::MAX)..).unwrap_or_default();
         if let Some(later) = later_group(rest, last_group(&end)) {
-            return Err(damaged(format!("has a hole: behind byte {at} comes group {later}, and the one before it is gone")));
+            return Err(damaged(format!("has a hole: behind byte {at} comes group {}, and the one before it is gone", later.number)));
         }
         if !is_last && tail == Tail::Torn {
             return Err(damaged(format!("is spoilt at byte {at}, and another segment follows it")));
@@ -151,15 +151,23 @@ fn follows(from: &From, end: &End, found: &Found<'_>) -> Result<(), String> {
     Ok(())
 }
 
+/// A group behind something spoilt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Later {
+    /// Where it begins in the bytes that were looked through.
+    pub(crate) at: usize,
+    pub(crate) number: u64,
+}
+
 /// A whole group behind something spoilt: then that was no write cut short, because only the last group can be one.
-fn later_group(bytes: &[u8], last: u64) -> Option<u64> {
+pub(crate) fn later_group(bytes: &[u8], last: u64) -> Option<Later> {
     let begin = bytes.iter().position(|byte| *byte != 0)?;
     // A group's own length may begin with a zero byte.
     (begin.saturating_sub(3)..bytes.len()).find_map(|at| {
         let rest = bytes.get(at..)?;
         let number = u64::from_le_bytes(rest.get(8..16)?.try_into().ok()?);
         let later = number > last + 1 && number - last <= LATER_GROUPS_MAX;
-        (later && matches!(next_group(rest), Next::Group(_))).then_some(number)
+        (later && matches!(next_group(rest), Next::Group(_))).then_some(Later { at, number })
     })
 }
 
