@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::clock::{Clock, Instant};
 use crate::inventory::Inventory;
@@ -112,8 +113,31 @@ impl ReadContext {
 pub struct StepContext {
     read: ReadContext,
     progress: Arc<dyn Progress>,
-    turned_back: Option<watch::Receiver<bool>>,
+    turned_back: Option<Arc<TurnedBack>>,
     call: CallOfStep,
+}
+
+/// Whether a run turned back, told to those of its acts that wait for it. It never becomes untrue.
+#[derive(Debug, Default)]
+pub(crate) struct TurnedBack {
+    turned: AtomicBool,
+    told: Notify,
+}
+
+impl TurnedBack {
+    /// It did.
+    pub(crate) fn tell(&self) {
+        self.turned.store(true, Ordering::Release);
+        self.told.notify_waiters();
+    }
+
+    async fn wait(&self) {
+        // In line before the look: what is told in between is not missed.
+        let told = self.told.notified();
+        if !self.turned.load(Ordering::Acquire) {
+            told.await;
+        }
+    }
 }
 
 /// Whether anything of this step may have acted before this call.
@@ -134,7 +158,7 @@ impl StepContext {
 
     /// With a way to learn that the run was cancelled or turned back.
     #[must_use]
-    pub fn told_of_turning_back(mut self, turned_back: watch::Receiver<bool>) -> Self {
+    pub(crate) fn told_of_turning_back(mut self, turned_back: Arc<TurnedBack>) -> Self {
         self.turned_back = Some(turned_back);
         self
     }
@@ -156,10 +180,9 @@ impl StepContext {
     /// Waits until the run is cancelled or turns back; for ever in an undo and in a `finally` step, which are wanted then. An act goes on
     /// to its end all the same: only a step that does nothing but wait may end early.
     pub async fn turned_back(&self) {
-        let Some(mut turned_back) = self.turned_back.clone() else { return std::future::pending().await };
-        if turned_back.wait_for(|turned| *turned).await.is_err() {
-            // The executor is gone; then nobody waits for this step either.
-            std::future::pending().await
+        match &self.turned_back {
+            Some(turned_back) => turned_back.wait().await,
+            None => std::future::pending().await,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What step types may know of a run, taken from its state. Pure. What expressions see is in `sight`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 use crate::context::{History, Proof, Purpose, RunFacts, StepRecord};
@@ -27,36 +27,39 @@ pub fn ancestors(plan: &Plan, step: &PlanStep) -> BTreeSet<StepId> {
     found
 }
 
-/// The records of a run's steps as calls under way see them: kept up to date by the executor, which is the only one to write.
+/// The records of a run's steps as calls under way see them, by their places in the plan: kept up to date by the executor, which is the
+/// only one to write. `None` while a record changes.
 #[derive(Clone, Debug, Default)]
-pub struct Known(Arc<RwLock<BTreeMap<StepId, Arc<StepRun>>>>);
+pub struct Known(Arc<RwLock<Vec<Option<Arc<StepRun>>>>>);
 
 impl Known {
     /// What is known of a run now.
     #[must_use]
     pub fn of(run: &Run) -> Self {
-        Self(Arc::new(RwLock::new(run.steps.clone())))
+        Self(Arc::new(RwLock::new(run.steps.values().cloned().map(Some).collect())))
     }
 
     /// Forgets a step until [`Known::put`], so that its record is not shared while it changes.
-    pub(crate) fn take(&self, step: &StepId) {
-        self.write().remove(step);
-    }
-
-    /// A step's new record.
-    pub(crate) fn put(&self, run: &Run, step: &StepId) {
-        if let Some(record) = run.steps.get(step) {
-            self.write().insert(step.clone(), Arc::clone(record));
+    pub(crate) fn take(&self, place: usize) {
+        if let Some(known) = self.write().get_mut(place) {
+            *known = None;
         }
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<StepId, Arc<StepRun>>> {
-        // A map of records is whole after every single operation.
+    /// A step's new record.
+    pub(crate) fn put(&self, run: &Run, place: usize) {
+        if let (Some(record), Some(known)) = (run.steps.at(place), self.write().get_mut(place)) {
+            *known = Some(Arc::clone(record));
+        }
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Vec<Option<Arc<StepRun>>>> {
+        // A list of records is whole after every single operation.
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, step: &StepId) -> Option<Arc<StepRun>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(step).cloned()
+    fn get(&self, place: usize) -> Option<Arc<StepRun>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(place)?.clone()
     }
 }
 
@@ -78,11 +81,12 @@ impl Source {
             .iter()
             .chain([&step.id])
             .filter_map(|id| {
-                let (planned, record) = (self.plan.step(id)?, self.known.get(id)?);
+                let place = self.plan.place(id)?;
+                let (planned, record) = (self.plan.at(place)?, self.known.get(place)?);
                 let known = StepRecord {
                     step_type: planned.step_type.clone(),
                     state: record.state,
-                    with: record.with.clone(),
+                    with: record.with.as_deref().cloned(),
                     intent: record.intent.clone(),
                     output: record.value.clone(),
                     proof: record.proof.unwrap_or(Proof::None),
@@ -94,7 +98,7 @@ impl Source {
             .map(|(id, known)| match (self.purpose, step.written_undo()) {
                 // What goes by the step's name is the undo now: what it asks of itself is what its own earlier tries were to do.
                 (Purpose::WrittenUndo, Some(undo)) if id == step.id => {
-                    let act = self.known.get(&id).and_then(|record| record.undo_act.clone());
+                    let act = self.plan.place(&id).and_then(|place| self.known.get(place)?.undo_act.clone());
                     let (with, intent) = act.map_or((None, None), |act| (Some(act.with), Some(act.intent)));
                     let step_type = undo.step_type.clone();
                     let nothing = StepRecord { output: None, proof: Proof::None, approvals: Vec::new(), ended_at: None, ..known };

@@ -67,6 +67,29 @@ mod tests {
     }
 
     #[test]
+    fn runs_of_one_plan_share_what_the_plan_alone_decides_and_another_plan_gets_its_own() {
+        let (one, other) = (Arc::new(plan()), Arc::new(plan()));
+        let run = |plan: &Arc<Plan>| crate::run::Run::new(crate::journal::RunId::new("a").unwrap(), Arc::clone(plan));
+        let (first, second, third) = (run(&one), run(&one), run(&other));
+        assert!(first.index().shares_with(second.index()));
+        assert!(!first.index().shares_with(third.index()));
+        assert_eq!(first.index(), third.index());
+    }
+
+    #[test]
+    fn parameters_as_the_plan_has_them_are_shared_and_others_are_not() {
+        let plan = Arc::new(plan());
+        let run = || crate::run::Run::new(crate::journal::RunId::new("a").unwrap(), Arc::clone(&plan));
+        let (first, second, step) = (run(), run(), &plan.steps[0]);
+        let with = |run: &crate::run::Run, with: &serde_json::Value| run.index().with(&plan, &step.id, with);
+        assert!(Arc::ptr_eq(&with(&first, &step.with), &with(&second, &step.with)));
+        assert_eq!(*with(&first, &step.with), step.with);
+        let filled = serde_json::json!({ "roles": ["oncall"] });
+        assert_eq!(*with(&first, &filled), filled);
+        assert_eq!(*with(&second, &step.with), step.with);
+    }
+
+    #[test]
     fn the_shelf_does_not_grow_with_plans_that_are_gone() {
         let plan = plan();
         let kept = shared(Digest::of(b"kept"), plan.clone());

@@ -40,7 +40,8 @@ impl From<StoreError> for TenureError {
 #[derive(Debug)]
 pub(crate) struct Tenure {
     standing: Standing,
-    kept: Option<Kept>,
+    /// On the heap: most runs have a store to themselves.
+    kept: Option<Box<Kept>>,
 }
 
 #[derive(Debug)]
@@ -75,7 +76,7 @@ impl Tenure {
         let mut renewing = JoinSet::new();
         renewing.spawn(renew(Arc::clone(&ports.store), Arc::clone(&clock), lease.clone(), certain));
         let kept = Kept { store: Arc::clone(&ports.store), lease, _renewing: renewing };
-        Ok(Self { standing: Standing { clock, until: Some(until) }, kept: Some(kept) })
+        Ok(Self { standing: Standing { clock, until: Some(until) }, kept: Some(Box::new(kept)) })
     }
 
     pub(crate) fn standing(&self) -> Standing {
@@ -84,9 +85,9 @@ impl Tenure {
 
     /// Gives the lease back, so that a successor need not wait for its end. Only where nothing of this process acts any more.
     pub(crate) async fn give_back(self) {
-        if let Some(Kept { store, lease, .. }) = self.kept {
+        if let Some(kept) = self.kept {
             // A store that cannot be told lets the lease end by itself.
-            let _ = store.release(lease).await;
+            let _ = kept.store.release(kept.lease).await;
         }
     }
 }
@@ -109,9 +110,14 @@ impl Standing {
 
     /// Waits until the run may be somebody else's.
     pub(crate) async fn over(&self) {
-        let Some(mut until) = self.until.clone().filter(|_| !mutants::is(Mutant::LeaseIgnored)) else {
-            return std::future::pending().await;
-        };
+        match self.until.clone().filter(|_| !mutants::is(Mutant::LeaseIgnored)) {
+            // On the heap: a run that nobody else can have does not keep room for this.
+            Some(until) => Box::pin(self.ended(until)).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn ended(&self, mut until: watch::Receiver<Instant>) {
         loop {
             let left = until.borrow_and_update().since(self.clock.instant());
             if left.is_zero() {

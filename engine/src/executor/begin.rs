@@ -148,14 +148,14 @@ impl Executor {
     }
 
     fn prepare(&mut self, step: &PlanStep, with: Value) -> Result<(), ExecutorError> {
-        let call = self.new_call(step, Kind::Prepare, with);
+        let call = self.new_call(step, Kind::Prepare, Arc::new(with));
         // A step with nothing to look at shares its intent's commit with the outcome before it.
         let first = self.run.steps.get(&step.id).is_none_or(|record| record.attempts == 0);
         if first && effect_of(step) == Effect::Read && call.step_type.prepares_nothing() {
             let cx: ReadContext = call.read_context();
             if let Some(Ok(Readiness::Ready { intent, evidence })) = at_once(call.step_type.prepare(&call.with, &cx)) {
                 let Call { with, attempt, .. } = call;
-                return self.start(step, attempt, with, intent, evidence);
+                return self.start(step, attempt, Arc::unwrap_or_clone(with), intent, evidence);
             }
         }
         self.occupy(&step.id);
@@ -183,7 +183,7 @@ impl Executor {
 
     /// Puts an answer that is known in line behind the next commit.
     fn give(&mut self, step: &PlanStep, value: Value) -> Result<(), ExecutorError> {
-        let mut call = self.new_call(step, Kind::Give, Value::Null);
+        let mut call = self.new_call(step, Kind::Give, Arc::default());
         call.done = value;
         self.occupy(&step.id);
         self.calls.push(call);
@@ -218,7 +218,7 @@ impl Executor {
                 Err(why) => self.failed(step, StepError::hopeless(why)),
             };
         }
-        let with = self.run.steps.get(id).and_then(|record| record.with.clone()).unwrap_or(Value::Null);
+        let with = self.run.steps.get(id).and_then(|record| record.with.clone()).unwrap_or_default();
         let call = self.new_call(step, kind, with);
         self.occupy(id);
         self.calls.push(call);

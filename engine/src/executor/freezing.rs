@@ -197,8 +197,8 @@ impl Executor {
                 Err(error) => return Err(error.into()),
             }
         }
-        for step in self.run.plan.all_steps() {
-            self.known.put(&self.run, &step.id);
+        for place in 0..self.run.steps.len() {
+            self.known.put(&self.run, place);
         }
         self.read_freezes().await;
         Ok(())

@@ -13,15 +13,16 @@ mod rest;
 mod undoing;
 mod way;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::{Id, JoinSet};
 
 use crate::clock::Instant;
+use crate::context::TurnedBack;
 use crate::evidence::Evidence;
 use crate::facts::Known;
 use crate::journal::{Actor, Entry, Event, Outcome, RunId};
@@ -114,9 +115,9 @@ pub struct Executor {
     measuring: JoinSet<questions::Measured>,
     of_question: HashMap<Id, StepId>,
     /// Answers that wait for their question's facts.
-    waiting: HashMap<StepId, Vec<Waiting>>,
+    waiting: BTreeMap<StepId, Vec<Waiting>>,
     /// Tells acts of the main part that the run was cancelled or turned back; there once one of them may ask.
-    turned_back: OnceLock<watch::Sender<bool>>,
+    turned_back: OnceLock<Arc<TurnedBack>>,
     /// What a drill asks of its peers, while the answers are awaited.
     listing: JoinSet<Event>,
     requests: Asked,
@@ -124,7 +125,7 @@ pub struct Executor {
     detaching: bool,
     standing: Standing,
     /// Until when what the process before began may still take effect. Steps are looked at and acted on again only after that.
-    unquiet_until: HashMap<StepId, Instant>,
+    unquiet_until: BTreeMap<StepId, Instant>,
 }
 
 impl std::fmt::Debug for Executor {
@@ -171,13 +172,13 @@ impl Executor {
             freezes,
             measuring: JoinSet::new(),
             of_question: HashMap::new(),
-            waiting: HashMap::new(),
+            waiting: BTreeMap::new(),
             turned_back: OnceLock::new(),
             listing: JoinSet::new(),
             requests,
             handle,
             detaching: false,
-            unquiet_until: HashMap::new(),
+            unquiet_until: BTreeMap::new(),
         }
     }
 
@@ -217,9 +218,9 @@ impl Executor {
 
     /// What the process before left in doubt may still be on its way, whatever became of that process: each call takes effect within its
     /// step's time, counted at the latest from the end of that process's lease, which is over.
-    fn unquiet(&self) -> HashMap<StepId, Instant> {
+    fn unquiet(&self) -> BTreeMap<StepId, Instant> {
         if !self.standing.is_leased() || mutants::is(Mutant::DeadlineNotWaitedOut) {
-            return HashMap::new();
+            return BTreeMap::new();
         }
         let now = self.ports.clock.instant();
         let plan = &self.run.plan;
@@ -299,12 +300,15 @@ impl Executor {
         tokio::select! {
             biased;
             Some(ended) = self.tasks.join_next_with_id() => {
-                self.ended(ended).await?;
-                self.take_answers_of_the_same_time().await
+                // On the heap, as all below that is rare or short: waiting is what a run does most, and thousands of them do.
+                Box::pin(async {
+                    self.ended(ended).await?;
+                    self.take_answers_of_the_same_time().await
+                }).await
             }
             Some(listed) = self.listing.join_next() => self.listed(listed),
             Some(measured) = self.measuring.join_next_with_id() => Box::pin(self.measured(measured)).await,
-            Some(request) = self.requests.recv() => self.asked(*request),
+            request = self.requests.next() => self.asked(*request),
             () = changed(&mut self.wishes) => Box::pin(self.look_for_wish()).await,
             () = self.freezes.changed() => {
                 Box::pin(self.read_freezes()).await;
@@ -369,7 +373,7 @@ impl Executor {
         if !self.standing.holds() {
             return Err(ExecutorError::LeaseLost(self.run.id.clone()));
         }
-        for call in self.calls.drain(..) {
+        for call in std::mem::take(&mut self.calls) {
             let (step, kind, purpose) = (call.step.clone(), call.kind(), call.purpose);
             let task = self.tasks.spawn(perform::perform(Box::new(call)));
             self.of_task.insert(task.id(), perform::UnderWay { step, kind, purpose, task });
@@ -421,7 +425,8 @@ impl Executor {
 /// The next change, or never.
 async fn changed(changes: &mut Option<Changes>) {
     let woken = match changes {
-        Some(watched) => watched.next().await,
+        // On the heap: few runs make way for others.
+        Some(watched) => Box::pin(watched.next()).await,
         None => None,
     };
     // A store that is gone fails the next commit, which tells.

@@ -8,12 +8,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::{Executor, Handle};
 use crate::clock::{Clock, Instant};
-use crate::context::{Progress, Purpose, ReadContext, RunFacts, StepContext};
+use crate::context::{Progress, Purpose, ReadContext, RunFacts, StepContext, TurnedBack};
 use crate::facts;
 use crate::ports::Ports;
 use crate::registry::{Missing, StepType};
@@ -75,7 +74,8 @@ pub(crate) struct Call {
     pub(super) purpose: Purpose,
     pub(super) step_type: Arc<dyn StepType>,
     pub(super) attempt: u32,
-    pub(super) with: Value,
+    /// Shared with the run's record: parameters are the largest part of most calls.
+    pub(super) with: Arc<Value>,
     kind: Kind,
     intent: Value,
     pub(super) done: Value,
@@ -92,7 +92,7 @@ pub(crate) struct Call {
     /// Whether no call of the step was made before.
     pub(super) earlier: Earlier,
     /// Tells an act of the main part that the run turned back.
-    turned_back: Option<watch::Receiver<bool>>,
+    turned_back: Option<Arc<TurnedBack>>,
 }
 
 /// A call's answer.
@@ -101,7 +101,7 @@ pub(crate) struct TaskEnd {
     pub(super) step: StepId,
     pub(super) purpose: Purpose,
     pub(super) attempt: u32,
-    pub(super) with: Value,
+    pub(super) with: Arc<Value>,
     pub(super) answer: Answer,
 }
 
@@ -114,12 +114,18 @@ pub(crate) enum Answer {
 }
 
 impl Executor {
-    fn told_of_turning_back(&self) -> watch::Receiver<bool> {
-        let turned = self.run.cancelled_by.is_some() || self.run.turn.is_some();
-        self.turned_back.get_or_init(|| watch::Sender::new(turned)).subscribe()
+    fn told_of_turning_back(&self) -> Arc<TurnedBack> {
+        let turned_back = self.turned_back.get_or_init(|| {
+            let turned_back = TurnedBack::default();
+            if self.run.cancelled_by.is_some() || self.run.turn.is_some() {
+                turned_back.tell();
+            }
+            Arc::new(turned_back)
+        });
+        Arc::clone(turned_back)
     }
 
-    pub(super) fn new_call(&self, step: &PlanStep, kind: Kind, with: Value) -> Call {
+    pub(super) fn new_call(&self, step: &PlanStep, kind: Kind, with: Arc<Value>) -> Call {
         let record = self.run.steps.get(&step.id);
         let attempts = record.map_or(0, |record| record.attempts);
         let main = self.run.plan.place(&step.id).is_some_and(|place| place < self.run.plan.steps.len());
@@ -148,7 +154,7 @@ impl Executor {
     }
 
     /// A call of a step's written undo, with what was journaled of it.
-    pub(super) fn new_undo_call(&self, step: &PlanStep, undo: &WrittenUndo, kind: Kind, with: Value) -> Call {
+    pub(super) fn new_undo_call(&self, step: &PlanStep, undo: &WrittenUndo, kind: Kind, with: Arc<Value>) -> Call {
         let record = self.run.steps.get(&step.id);
         let act = record.and_then(|record| record.undo_act.as_ref());
         let undos = record.map_or(0, |record| record.undos);

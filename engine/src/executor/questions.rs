@@ -99,7 +99,7 @@ impl Executor {
             .iter()
             .filter_map(|id| {
                 let step = self.run.plan.step(id)?;
-                let with = self.run.steps.get(id).and_then(|record| record.with.clone()).unwrap_or(Value::Null);
+                let with = self.run.steps.get(id).and_then(|record| record.with.clone()).unwrap_or_default();
                 Some(self.new_call(step, Kind::Execute, with))
             })
             .collect();

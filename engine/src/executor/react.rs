@@ -46,17 +46,17 @@ impl Executor {
                     Kind::Observe => Answer::Observed(Ok(Observation::Unknown { why: lost.to_string() })),
                     Kind::Undo => Answer::Undone(Err(lost)),
                 };
-                TaskEnd { step, purpose, attempt: 0, with: Value::Null, answer }
+                TaskEnd { step, purpose, attempt: 0, with: Arc::default(), answer }
             }
         };
         self.vacate(&end.step);
         let plan = Arc::clone(&self.run.plan);
         let Some(step) = plan.step(&end.step) else { return Ok(()) };
         if end.purpose == Purpose::WrittenUndo {
-            return self.undo_answered(step, end.with, end.answer);
+            return self.undo_answered(step, Arc::unwrap_or_clone(end.with), end.answer);
         }
         match end.answer {
-            Answer::Prepared(answer) => self.prepared(step, end.attempt, end.with, answer),
+            Answer::Prepared(answer) => self.prepared(step, end.attempt, Arc::unwrap_or_clone(end.with), answer),
             Answer::Executed(Ok(value)) => self.succeeded(step, value, Seen::Executed).await,
             Answer::Executed(Err(error)) => self.failed(step, error),
             Answer::Observed(seen) if self.run.state(&step.id) == StepState::UndoInDoubt => self.undo_observed(step, seen),

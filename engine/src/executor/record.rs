@@ -32,19 +32,19 @@ impl Executor {
     pub(super) fn record(&mut self, event: Event) -> Result<(), ExecutorError> {
         let entry = Entry { format: ENTRY_FORMAT, at: self.ports.clock.now(), owner: self.owner.0.clone(), event };
         // A record that calls under way could read is copied when it changes; one that was taken from them first is not.
-        let step = entry.event.step();
-        if let Some(step) = step {
-            self.known.take(step);
+        let place = entry.event.step().and_then(|step| self.run.plan.place(step));
+        if let Some(place) = place {
+            self.known.take(place);
         }
         let applied = self.run.apply(&entry);
-        if let Some(step) = step {
-            self.known.put(&self.run, step);
+        if let Some(place) = place {
+            self.known.put(&self.run, place);
         }
         applied?;
         if matches!(entry.event, Event::CancelRequested { .. } | Event::UnwindingStarted { .. })
             && let Some(told) = self.turned_back.get()
         {
-            told.send_replace(true);
+            told.tell();
         }
         self.pending.push(entry);
         Ok(())
@@ -89,7 +89,9 @@ impl Executor {
                 self.handle.notices.send(|| Notice::Entry(Arc::new(entry)));
             }
         }
-        for reply in self.replies.drain(..) {
+        // The room goes too: a run may be under way for days, and thousands of them.
+        self.pending = Vec::new();
+        for reply in std::mem::take(&mut self.replies) {
             let _ = reply.send(Ok(()));
         }
         Ok(Flushed::Durable)
@@ -115,11 +117,12 @@ impl Executor {
 
     /// The value of an output that was just journaled, also where it is kept beside the journal.
     pub(super) fn hold_value(&mut self, step: &StepId, value: Value) {
-        self.known.take(step);
+        let Some(place) = self.run.plan.place(step) else { return };
+        self.known.take(place);
         if let Some(record) = self.run.steps.get_mut(step) {
             Arc::make_mut(record).value = Some(value);
         }
-        self.known.put(&self.run, step);
+        self.known.put(&self.run, place);
     }
 
     /// An output as it is journaled: large ones are kept first, so that the entry never names something that is not there.

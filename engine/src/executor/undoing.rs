@@ -170,7 +170,7 @@ impl Executor {
     }
 
     fn call_undo(&mut self, step: &PlanStep, undo: &WrittenUndo, kind: Kind, with: Value) -> Result<(), ExecutorError> {
-        let call = self.new_undo_call(step, undo, kind, with);
+        let call = self.new_undo_call(step, undo, kind, Arc::new(with));
         self.occupy(&step.id);
         self.calls.push(call);
         Ok(())

@@ -84,10 +84,11 @@ impl Run {
             Event::StepStarted { step, attempt, with, intent, .. } => {
                 self.begin(step, StepChange::Started, at)?;
                 let crossed = self.plan.step(step).is_some_and(crosses);
+                let with = self.index.with(&self.plan, step, with);
                 let record = self.step_mut(step)?;
                 record.attempts = *attempt;
                 record.adoptions = 0;
-                record.with = Some(with.clone());
+                record.with = Some(with);
                 record.intent = Some(intent.clone());
                 record.retry_at = None;
                 if crossed && self.no_return.is_none() {
@@ -147,7 +148,7 @@ impl Run {
                     expires_at: *expires_at,
                 };
                 let record = self.step_mut(step)?;
-                record.ask = Some(ask);
+                record.ask = Some(Box::new(ask));
                 record.approvals.clear();
             }
             Event::ApprovalGranted { step, by, comment, .. } => self.grant(step, by.name(), comment.as_deref(), at)?,
@@ -246,7 +247,8 @@ impl Run {
 
     /// Brings the index up to date with a step's record.
     fn note(&mut self, step: &StepId) {
-        if let (Some(place), Some(record)) = (self.plan.place(step), self.steps.get(step)) {
+        let Some(place) = self.plan.place(step) else { return };
+        if let Some(record) = self.steps.at(place) {
             self.index.update(place, record);
         }
     }

@@ -1,8 +1,10 @@
 //! Which steps of a run `next` has to look at, kept up to date by `apply`, so that a long plan is not walked through at every event.
 //! It follows from plan and states alone: whatever it says could be read off them again.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use serde_json::Value;
 
 use super::limits::{Limits, Room, Stage};
 use super::{StepRun, StepState, effect_of};
@@ -82,32 +84,77 @@ struct Shape {
     main: usize,
     dependents: Vec<Vec<u32>>,
     undone_by_unwinding: Vec<bool>,
+    /// For each place, how many needs it has.
+    needs: Vec<u32>,
+    /// For each place, how many of them the plan does not have.
+    missing: Vec<u32>,
+    withs: Withs,
 }
 
-impl Index {
-    /// The index of a run in which nothing has happened.
-    pub(super) fn new(plan: &Plan) -> Self {
+/// For each place, the parameters of the plan as records of runs have them, once one has: those without expressions are the same in every run.
+#[derive(Debug)]
+struct Withs(Vec<OnceLock<Arc<Value>>>);
+
+impl PartialEq for Withs {
+    /// What the plan says is the same, whoever asked for it so far.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len()
+    }
+}
+
+impl Eq for Withs {}
+
+/// The shapes of the plans that runs of this process have, by where the plan is. A plan keeps its place in memory for as long as its entry is
+/// here, so no other can be taken for it.
+static SHAPES: Mutex<BTreeMap<usize, (Weak<Plan>, Weak<Shape>)>> = Mutex::new(BTreeMap::new());
+
+impl Shape {
+    /// Thousands of runs of one plan share it.
+    fn of(plan: &Arc<Plan>) -> Arc<Self> {
+        let at = Arc::as_ptr(plan).addr();
+        // A map is whole after every single operation.
+        let shapes = || SHAPES.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = shapes().get(&at).and_then(|(_, shape)| shape.upgrade()) {
+            return known;
+        }
+        let shape = Arc::new(Self::new(plan));
+        let mut shapes = shapes();
+        shapes.retain(|_, (plan, shape)| plan.strong_count() > 0 && shape.strong_count() > 0);
+        shapes.insert(at, (Arc::downgrade(plan), Arc::downgrade(&shape)));
+        shape
+    }
+
+    fn new(plan: &Plan) -> Self {
         let count = plan.steps.len() + plan.finally.len();
         let mut dependents = vec![Vec::new(); count];
-        let mut unmet = vec![0; count];
-        let mut lost = vec![0; count];
+        let mut needs = vec![0; count];
+        let mut missing = vec![0; count];
         for (place, step) in plan.all_steps().enumerate() {
             for need in &step.needs {
-                unmet[place] += 1;
+                needs[place] += 1;
                 match plan.place(need) {
                     Some(needed) => dependents[needed].push(u32::try_from(place).unwrap_or(u32::MAX)),
                     // A need that the plan does not have will never be done.
-                    None => lost[place] += 1,
+                    None => missing[place] += 1,
                 }
             }
         }
         let undone_by_unwinding = plan.all_steps().map(is_undone_by_unwinding).collect();
-        let shape = Arc::new(Shape { main: plan.steps.len(), dependents, undone_by_unwinding });
+        let withs = Withs((0..count).map(|_| OnceLock::new()).collect());
+        Self { main: plan.steps.len(), dependents, undone_by_unwinding, needs, missing, withs }
+    }
+}
+
+impl Index {
+    /// The index of a run in which nothing has happened.
+    pub(super) fn new(plan: &Arc<Plan>) -> Self {
+        let shape = Shape::of(plan);
+        let count = shape.needs.len();
         let mut index = Self {
-            shape,
             stands: vec![Stand::Open; count],
-            unmet,
-            lost,
+            unmet: shape.needs.clone(),
+            lost: shape.missing.clone(),
+            shape,
             limits: Box::new(Limits::new(plan)),
             main: Part::default(),
             last: Part::default(),
@@ -146,9 +193,25 @@ impl Index {
         }
     }
 
+    /// Filled parameters of a step, shared with other runs of the plan where they are as the plan has them.
+    pub(crate) fn with(&self, plan: &Plan, step: &StepId, filled: &Value) -> Arc<Value> {
+        let place = plan.place(step);
+        let planned = place.and_then(|place| plan.at(place)).is_some_and(|planned| planned.with == *filled);
+        match place.filter(|_| planned).and_then(|place| self.shape.withs.0.get(place)) {
+            Some(known) => Arc::clone(known.get_or_init(|| Arc::new(filled.clone()))),
+            None => Arc::new(filled.clone()),
+        }
+    }
+
     /// The room for items of limited lists, while these steps are looked at before they begin.
     pub(crate) fn room(&self, busy: &BTreeSet<usize>) -> Room<'_> {
         self.limits.room(busy.iter().copied())
+    }
+
+    /// Whether both have what the plan alone decides in one place.
+    #[cfg(test)]
+    pub(crate) fn shares_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shape, &other.shape)
     }
 
     fn part(&mut self, place: usize) -> &mut Part {

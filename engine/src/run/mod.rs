@@ -5,6 +5,7 @@ mod apply;
 mod brake;
 pub mod index;
 mod limits;
+mod steps;
 pub mod tables;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use lifeboat_runbooks::plan::{OnFailure, Plan, PlanStep, Return};
 pub use apply::IllegalTransition;
 pub use brake::{Brake, Frozen, Pause, asks};
 use index::Index;
+pub use steps::Steps;
 
 /// How a step stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -176,7 +178,7 @@ pub struct StepRun {
     /// Whether a failure is final: a person gave up, or nobody is asked.
     pub given_up: bool,
     /// Parameters of the last attempt.
-    pub with: Option<Value>,
+    pub with: Option<Arc<Value>>,
     /// Intent of the last attempt.
     pub intent: Option<Value>,
     /// Output as journaled.
@@ -198,7 +200,7 @@ pub struct StepRun {
     /// When its output was measured last: as the step ended, or again for people who are asked.
     pub measured_at: Option<Timestamp>,
     /// The open or last question to people.
-    pub ask: Option<Ask>,
+    pub ask: Option<Box<Ask>>,
     /// Answers that count.
     pub approvals: Vec<Approval>,
     /// Whether an assertion over its outputs was ever false.
@@ -227,7 +229,7 @@ pub struct Run {
     /// Why it ended, is held or turns back, as told last.
     pub why: Option<String>,
     /// Every step, also of `finally`. Shared with calls under way, which may ask what earlier steps did.
-    pub steps: BTreeMap<StepId, Arc<StepRun>>,
+    pub steps: Steps,
     /// Locks taken at admission.
     pub locks: Vec<Lock>,
     /// Who started it.
@@ -276,9 +278,7 @@ impl Run {
     /// A run of this plan before its first entry.
     #[must_use]
     pub fn new(id: RunId, plan: Arc<Plan>) -> Self {
-        // One record for all of them: each gets its own when something happens to it.
-        let fresh: Arc<StepRun> = Arc::default();
-        let steps = plan.all_steps().map(|step| (step.id.clone(), Arc::clone(&fresh))).collect();
+        let steps = Steps::fresh(&plan);
         let index = Index::new(&plan);
         Self {
             id,
@@ -321,10 +321,8 @@ impl Run {
     #[must_use]
     pub fn index_anew(&self) -> Index {
         let mut index = Index::new(&self.plan);
-        for (place, step) in self.plan.all_steps().enumerate() {
-            if let Some(record) = self.steps.get(&step.id) {
-                index.update(place, record);
-            }
+        for (place, record) in self.steps.values().enumerate() {
+            index.update(place, record);
         }
         index
     }

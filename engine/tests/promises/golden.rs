@@ -153,7 +153,7 @@ fn restored(format: &str) -> tempfile::TempDir {
 
 /// The run whose plan has this step.
 fn with_step<'a>(runs: &'a [Run], step: &str) -> &'a Run {
-    runs.iter().find(|run| run.steps.contains_key(&id(step))).unwrap()
+    runs.iter().find(|run| run.steps.get(&id(step)).is_some()).unwrap()
 }
 
 fn a_saved_folder_opens_and_its_runs_go_on(format: &str) {

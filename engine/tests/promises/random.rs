@@ -224,7 +224,7 @@ async fn ended(stage: &Stage, name: &lifeboat_engine::RunId, rest: Option<Rest>)
     assert!(history::open_runs(&stage.memory).await.unwrap().is_empty());
     let locked = stage.holder("web").await.is_some();
     assert_eq!(locked, outcome == Outcome::Stuck && !run.locks.is_empty(), "{outcome:?}");
-    for (id, step) in &run.steps {
+    for (id, step) in run.steps.iter() {
         assert!(
             !step.state.is_open() && step.state != StepState::Waiting && step.state != StepState::Backoff,
             "{id} is {:?} at the end",

@@ -238,7 +238,7 @@ fn standing(state: S, phase: RunPhase) -> Run {
     }
     let step = std::sync::Arc::make_mut(run.steps.get_mut(&id("a")).unwrap());
     step.state = state;
-    step.ask = Some(lifeboat_engine::run::Ask {
+    step.ask = Some(Box::new(lifeboat_engine::run::Ask {
         roles: Vec::new(),
         count: 2,
         shown: json!(null),
@@ -246,7 +246,7 @@ fn standing(state: S, phase: RunPhase) -> Run {
         outputs: std::collections::BTreeMap::new(),
         asked_at: dawn(),
         expires_at: dawn(),
-    });
+    }));
     run
 }
 

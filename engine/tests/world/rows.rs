@@ -29,7 +29,7 @@ pub(crate) fn rows(run: &Run, entries: &[Entry]) -> Rows {
         let mut after = before.clone();
         after.apply(entry).unwrap();
         assert_eq!(*after.index(), after.index_anew(), "after {:?}", entry.event);
-        for (id, step) in &after.steps {
+        for (id, step) in after.steps.iter() {
             let was = before.steps[id].state;
             if let Some(change) = step_change(&entry.event, id, was, step.state) {
                 found.steps.insert((was, change, step.state));

@@ -197,7 +197,7 @@ fn step_end(run: &Run, step: &PlanStep, rest: &Rest) -> StepEnd {
         standing: standing(run, step),
         held: may_decide(record.state) != Decision::No && !record.given_up && *rest == Rest::Held && run.phase == RunPhase::Held,
         why: record.why.clone(),
-        with: record.with.clone(),
+        with: record.with.as_deref().cloned(),
     }
 }
 
@@ -258,7 +258,7 @@ const FENCE: &str = "fence-db";
 /// Databases with a promotion that stands or may stand, and no fence that surely does.
 fn two_primaries(run: &Run) -> Vec<String> {
     let database = |step: &PlanStep| {
-        let filled = run.steps.get(&step.id).and_then(|record| record.with.as_ref()).unwrap_or(&step.with);
+        let filled = run.steps.get(&step.id).and_then(|record| record.with.as_deref()).unwrap_or(&step.with);
         filled.get("db").and_then(Value::as_str).map(str::to_owned)
     };
     let fenced: Vec<String> = run

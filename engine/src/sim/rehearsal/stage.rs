@@ -315,7 +315,7 @@ impl People<'_> {
     /// Outputs that a person types: what the case names, and samples for the rest.
     fn said(&self, step: &StepId, given: &serde_json::Value) -> serde_json::Value {
         let info = self.set.plan.step(step).and_then(|planned| self.set.types.iter().find(|(info, _)| info.name == planned.step_type));
-        let with = self.run.steps.get(step).and_then(|record| record.with.clone()).unwrap_or_default();
+        let with = self.run.steps.get(step).and_then(|record| record.with.as_deref().cloned()).unwrap_or_default();
         info.map_or_else(|| given.clone(), |(_, sample)| given_outputs(sample, &with, given))
     }
 

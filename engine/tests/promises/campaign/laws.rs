@@ -85,7 +85,7 @@ fn documented_end(stage: &Stage, run: &Run) {
     let Some(outcome) = run.outcome.filter(|_| run.phase == RunPhase::Ended) else {
         return broken(format!("{} is {:?} at the end", run.id, run.phase));
     };
-    for (id, step) in &run.steps {
+    for (id, step) in run.steps.iter() {
         if step.state.is_open() && outcome != Outcome::Stuck || matches!(step.state, S::Waiting | S::Backoff | S::AwaitingApproval) {
             broken(format!("{id} is {:?} in a run that ended {outcome:?}", step.state));
         }

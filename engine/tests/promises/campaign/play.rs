@@ -337,7 +337,7 @@ impl Play<'_> {
                     let run = &loaded.run;
                     *self.accepted.lock().unwrap() |= laws::a_promotion_was_accepted(&loaded);
                     ending.outcomes.push(run.outcome.filter(|_| run.phase == RunPhase::Ended));
-                    for (id, step) in &run.steps {
+                    for (id, step) in run.steps.iter() {
                         let with = step.with.as_ref().map(ToString::to_string).unwrap_or_default();
                         ending.steps.insert((course.number, id.to_string()), format!("{:?} {with}", step.state));
                     }
