@@ -41,6 +41,12 @@ pub struct LogId(Arc<str>);
 /// Longest name of a log, in bytes.
 pub const LOG_ID_BYTES_MAX: usize = 200;
 
+impl std::borrow::Borrow<str> for LogId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl LogId {
     /// Checks the name.
     ///

@@ -1,6 +1,7 @@
 //! What the index does not know yet: heads of logs, and where their records lie. In memory only; opening finds it again.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::{LogId, Seq};
 
@@ -72,12 +73,21 @@ impl Hot {
         self.heads.insert(log, HotHead { head, segment });
     }
 
-    /// The heads whose names begin with `prefix`, after `after`: `None` for a removed log.
-    pub(super) fn heads(&self, prefix: &str, after: Option<&LogId>) -> Vec<(LogId, Option<Head>)> {
+    /// The heads whose names begin with `prefix`, after `after`, `None` for a removed log: as many as `limit` logs that are there need.
+    pub(super) fn heads(&self, prefix: &str, after: Option<&LogId>, limit: usize) -> Vec<(LogId, Option<Head>)> {
+        let from = match after.map(LogId::as_str) {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            Some(_) | None => Bound::Included(prefix),
+        };
+        let mut there = 0;
         self.heads
-            .iter()
-            .skip_while(|(log, _)| log.as_str() < prefix || after.is_some_and(|after| *log <= after))
+            .range::<str, _>((from, Bound::Unbounded))
             .take_while(|(log, _)| log.as_str().starts_with(prefix))
+            .take_while(|(_, hot)| {
+                let wanted = there < limit;
+                there += usize::from(hot.head.is_some());
+                wanted
+            })
             .map(|(log, hot)| (log.clone(), hot.head))
             .collect()
     }
@@ -120,5 +130,38 @@ impl Hot {
     pub(super) fn forget(&mut self, segment: SegmentNumber) {
         self.heads.retain(|_, hot| hot.segment > segment);
         self.spots.retain(|_, spot| spot.segment > segment);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Digest;
+
+    fn log(name: &str) -> LogId {
+        LogId::new(name).unwrap()
+    }
+
+    #[test]
+    fn heads_are_listed_from_a_name_on_and_no_further_than_logs_are_wanted() {
+        let mut hot = Hot::default();
+        let head = |number| Head { number: LogNumber(number), first: Seq(0), next: Seq(1), chain: Digest([0; 32]) };
+        let all =
+            [("lock/a", true), ("run/a", true), ("run/b", false), ("run/c", true), ("run/d", false), ("run/e", true), ("seen/a", true)];
+        for (number, (name, there)) in (0..).zip(all) {
+            hot.set_head(SegmentNumber(1), log(name), there.then(|| head(number)));
+        }
+        let names = |prefix: &str, after: Option<&str>, limit| -> Vec<String> {
+            let after = after.map(log);
+            hot.heads(prefix, after.as_ref(), limit).into_iter().map(|(log, _)| log.to_string()).collect()
+        };
+        assert_eq!(names("run/", None, usize::MAX), ["run/a", "run/b", "run/c", "run/d", "run/e"]);
+        // A removed log counts for nothing, and is told where it hides one of the index's that could be meant.
+        assert_eq!(names("run/", None, 2), ["run/a", "run/b", "run/c"]);
+        assert_eq!(names("run/", Some("run/a"), 1), ["run/b", "run/c"]);
+        assert_eq!(names("run/", Some("run/bb"), 9), ["run/c", "run/d", "run/e"]);
+        assert_eq!(names("run/", Some("lock/a"), 1), ["run/a"]);
+        assert_eq!(names("run/c", None, 1), ["run/c"]);
+        assert_eq!(names("run/", Some("seen/a"), 9), Vec::<String>::new());
     }
 }

@@ -9,7 +9,7 @@ use crate::{LogId, Seq, StoreError};
 
 use super::folder::{Folder, io_error, sync_folder};
 use super::layout::{HEAD_PREFIX, Head, IndexTip, LogNumber, Spot, TIP_KEY, head_key, spot_key, spot_of};
-use super::tree::{Failure, Tree};
+use super::tree::{Failure, Tree, Worth};
 
 /// An open index. One thread writes to it.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Index {
 impl Index {
     /// Opens the index in `path`, or makes an empty one there.
     pub(super) fn open(folder: &Folder, path: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
-        Ok(Self { tree: Tree::open(folder, path, cache_bytes)?, folder: folder.clone() })
+        Ok(Self { tree: Tree::open(folder, path, cache_bytes, Worth::CanBeMadeAnew)?, folder: folder.clone() })
     }
 
     /// Makes an empty index aside, puts it in place whole, and opens it.

@@ -29,7 +29,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::leases::{BootClock, LeaseClock, LeaseTable};
 use crate::watchers::Watchers;
@@ -49,6 +49,9 @@ use segments::{Files, Segments};
 use shared::{Door, Guest, Shared};
 use tree::{Failure, FailureKind};
 pub use verify::Verified;
+
+/// Readers at the same time. Each has a thread of the runtime while it reads; more of them than this only make threads, which take turns.
+const READERS_MAX: usize = 8;
 
 /// Dead bytes that are put up with, in segments.
 const GARBAGE_SEGMENTS: u64 = 4;
@@ -108,6 +111,7 @@ pub struct SledStore {
     caring: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
     door: Arc<Door>,
+    readers: Semaphore,
 }
 
 impl SledStore {
@@ -147,7 +151,8 @@ impl SledStore {
         let caretaker = Caretaker::new(shared.clone(), duty, to_index, sender.downgrade());
         let segments = Segments::resume(shared.folder.segments(), end, options.segment_bytes);
         let committer = Committer { shared: shared.clone(), jobs, segments, tip, tip_file, sealed: seal };
-        let mut store = Self { jobs: Some(sender), committing: None, caring: None, shared, door: Arc::default() };
+        let mut store =
+            Self { jobs: Some(sender), committing: None, caring: None, shared, door: Arc::default(), readers: Semaphore::new(READERS_MAX) };
         let failed = |source| StoreError::Io { action: "starting the store's threads".into(), source };
         store.caring = Some(std::thread::Builder::new().name("store-caretaker".into()).spawn(|| caretaker.run()).map_err(failed)?);
         store.committing = Some(std::thread::Builder::new().name("store-committer".into()).spawn(|| committer.run()).map_err(failed)?);
@@ -180,6 +185,8 @@ impl SledStore {
             // The segments were written a moment ago: they are read from memory, and no other thread is needed to wait for a disk.
             return work(&self.shared);
         }
+        // Nobody closes it: without a turn of its own a reader goes on all the same.
+        let _turn = self.readers.acquire().await.ok();
         self.elsewhere(work).await
     }
 

@@ -219,7 +219,7 @@ fn look_for_gaps(folder: &Folder, index: Option<&Index>, hot: &Hot) -> Result<()
             all.insert(log, Some(head));
         }
     }
-    all.extend(hot.heads("", None));
+    all.extend(hot.heads("", None, usize::MAX));
     let (files, hot) = (Files::new(folder.segments()), RwLock::new(hot.clone()));
     let reader = Reader { folder, files: &files, hot: &hot, index };
     all.into_iter().filter_map(|(log, head)| Some((log, head?))).try_for_each(|(log, head)| reader.is_whole(&log, &head))

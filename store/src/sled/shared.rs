@@ -69,7 +69,7 @@ impl Shared {
         // What the index takes up meanwhile must not be missed in both places.
         let _reading = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         self.running()?;
-        let hot = self.hot().heads(prefix, after);
+        let hot = self.hot().heads(prefix, after, limit);
         let Some(index) = self.index.get() else {
             return Ok(hot.into_iter().filter_map(|(log, head)| Some((log, head?))).take(limit).collect());
         };

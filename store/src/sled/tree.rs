@@ -38,6 +38,15 @@ impl std::fmt::Debug for Tree {
     }
 }
 
+/// What a tree is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Worth {
+    /// It is all there is: what its file seems to hold must be on the disk before anybody goes by it.
+    AllThereIs,
+    /// What it lost, or never had, can be made anew from the segments, and is where it turns out to be missing. Opening waits for no disk.
+    CanBeMadeAnew,
+}
+
 /// Why a group was not acknowledged.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
@@ -67,11 +76,12 @@ enum StartError {
 impl Tree {
     /// Starts the tree in `path`, with every rescue tried once: give up the ballast where the disk is full, put snapshots
     /// aside where they do not fit the file.
-    pub(super) fn open(folder: &Folder, path: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+    pub(super) fn open(folder: &Folder, path: &Path, cache_bytes: u64, worth: Worth) -> Result<Self, StoreError> {
         let mut snapshots = Snapshots::InPlace;
         loop {
             let started = repair(path).and_then(|()| Self::start(folder, path, cache_bytes));
             match started {
+                Ok(tree) if worth == Worth::CanBeMadeAnew => return Ok(tree),
                 Ok(tree) => match tree.make_durable(path) {
                     Err(StoreError::DiskFull { .. }) if folder.drop_ballast()? == Ballast::Dropped => {}
                     made => return made.map(|()| tree),

@@ -6,7 +6,7 @@ use super::super::folder::Folder;
 use super::super::index::read_heads;
 use super::super::layout::{Head, LogNumber, TIP_KEY, Tip};
 use super::super::read::Framed;
-use super::super::tree::Tree;
+use super::super::tree::{Tree, Worth};
 use super::layout::{from_frame, part_key, place_of, tip_from_value};
 
 /// An open tree of an earlier format.
@@ -23,7 +23,7 @@ impl OldTree {
         if !path.join("db").exists() {
             return Ok(None);
         }
-        Ok(Some(Self { tree: Tree::open(folder, &path, cache_bytes)?, folder: folder.clone() }))
+        Ok(Some(Self { tree: Tree::open(folder, &path, cache_bytes, Worth::AllThereIs)?, folder: folder.clone() }))
     }
 
     /// Where it stands.
