@@ -100,7 +100,7 @@ enum Over {
 
 /// Why a request was not put in line.
 enum Turned {
-    Full(Request),
+    Full(Box<Request>),
     Over,
 }
 
@@ -110,7 +110,7 @@ impl Line {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, request: Request) -> Result<(), Turned> {
+    fn put(&self, request: Box<Request>) -> Result<(), Turned> {
         let mut waiting = self.lock();
         if waiting.over == Over::Yes {
             return Err(Turned::Over);
@@ -118,7 +118,7 @@ impl Line {
         if waiting.requests.len() >= REQUESTS {
             return Err(Turned::Full(request));
         }
-        waiting.requests.push_back(Box::new(request));
+        waiting.requests.push_back(request);
         drop(waiting);
         self.came.notify_one();
         Ok(())
@@ -178,7 +178,8 @@ impl Requests {
     ///
     /// # Errors
     /// Where nobody drives the run any more.
-    pub async fn send(&self, mut request: Request) -> Result<(), NotTaken> {
+    pub async fn send(&self, request: Request) -> Result<(), NotTaken> {
+        let mut request = Box::new(request);
         loop {
             // Looked at before the line is: room that comes in between is not missed.
             let mut left = Box::pin(self.0.left.notified());
@@ -197,7 +198,7 @@ impl Requests {
     /// # Errors
     /// Where there is none, or nobody drives the run any more.
     pub fn try_send(&self, request: Request) -> Result<(), NotTaken> {
-        self.0.put(request).map_err(|_| NotTaken)
+        self.0.put(Box::new(request)).map_err(|_| NotTaken)
     }
 }
 

@@ -80,7 +80,7 @@ impl Executor {
     fn measurable(&self, question: &StepId) -> Vec<StepId> {
         let Some(ask) = self.run.steps.get(question).and_then(|record| record.ask.as_ref()) else { return Vec::new() };
         let measures = |id: &&StepId| {
-            self.run.steps.get(*id).is_some_and(|record| record.state == StepState::Succeeded && record.proof == Some(Proof::Seen))
+            self.run.steps.get(id).is_some_and(|record| record.state == StepState::Succeeded && record.proof == Some(Proof::Seen))
                 && self.run.plan.step(id).is_some_and(|step| {
                     step.inner.is_none()
                         && effect_of(step) == Effect::Read

@@ -104,9 +104,11 @@ impl PartialEq for Withs {
 
 impl Eq for Withs {}
 
+type Shapes = BTreeMap<usize, (Weak<Plan>, Weak<Shape>)>;
+
 /// The shapes of the plans that runs of this process have, by where the plan is. A plan keeps its place in memory for as long as its entry is
 /// here, so no other can be taken for it.
-static SHAPES: Mutex<BTreeMap<usize, (Weak<Plan>, Weak<Shape>)>> = Mutex::new(BTreeMap::new());
+static SHAPES: Mutex<Shapes> = Mutex::new(BTreeMap::new());
 
 impl Shape {
     /// Thousands of runs of one plan share it.
@@ -267,7 +269,7 @@ impl Index {
 
 /// The needed step that is lost, for one that is in [`Part::lost`].
 pub(crate) fn lost_need<'plan>(run: &super::Run, step: &'plan PlanStep) -> Option<&'plan StepId> {
-    step.needs.iter().find(|need| run.steps.get(*need).is_none_or(|record| Stand::of(record) == Stand::Lost))
+    step.needs.iter().find(|need| run.steps.get(need).is_none_or(|record| Stand::of(record) == Stand::Lost))
 }
 
 /// Whether unwinding takes this step's effect back.
