@@ -27,8 +27,8 @@ pub trait StepType: fmt::Debug + Send + Sync {
     /// # Errors
     /// Where they do not fit.
     fn examine(&self, with: &Value) -> Result<Examined, BadParameters>;
-    /// Whether `prepare` has nothing to look at.
-    fn prepares_nothing(&self) -> bool;
+    /// What `prepare` looks at.
+    fn gate(&self) -> Gate;
     /// What an output says of recovery time and data loss.
     ///
     /// # Errors
@@ -111,11 +111,8 @@ impl<S: Step> StepType for Typed<S> {
         Ok(Examined { touches: step.touches(), preview: step.preview() })
     }
 
-    fn prepares_nothing(&self) -> bool {
-        match S::GATE {
-            Gate::Looks => false,
-            Gate::Nothing => true,
-        }
+    fn gate(&self) -> Gate {
+        S::GATE
     }
 
     fn measures(&self, output: &Value) -> Result<Vec<Measure>, String> {
@@ -309,8 +306,8 @@ impl StepType for Missing {
     fn examine(&self, _: &Value) -> Result<Examined, BadParameters> {
         Err(BadParameters { pointer: String::new(), message: self.error().to_string() })
     }
-    fn prepares_nothing(&self) -> bool {
-        false
+    fn gate(&self) -> Gate {
+        Gate::Looks
     }
     fn measures(&self, _: &Value) -> Result<Vec<Measure>, String> {
         Err(self.error().to_string())

@@ -23,7 +23,7 @@ pub trait Step: DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync + 'stat
     const EFFECT: Effect;
     /// Whether [`Step::undo`] is implemented.
     const UNDO: Undoable = Undoable::No;
-    /// Whether [`Step::prepare`] looks at anything outside. One that does not shares a commit with the outcome before it.
+    /// What [`Step::prepare`] looks at. Where that takes next to no time, the intent shares a commit with the outcome before it.
     const GATE: Gate = Gate::Looks;
     /// Whether executing it again only measures anew what it measured. Asked of steps that only look.
     const FACTS: Facts = Facts::Measured;
@@ -116,8 +116,10 @@ fn difference(name: &str, shown: &serde_json::Value, now: &serde_json::Value) ->
 /// Whether a step type's `prepare` looks at the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
-    /// It asks something outside this process.
+    /// It asks something that may take its time.
     Looks,
+    /// It looks at this machine alone, and is quick: at files, never at a peer. The outcome before it waits a few milliseconds for it.
+    Glances,
     /// It only computes.
     Nothing,
 }

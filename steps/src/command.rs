@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use lifeboat_engine::run::DRILL;
 use lifeboat_engine::secret::SecretRef;
-use lifeboat_engine::step::{Observation, Readiness, Step, StepError};
+use lifeboat_engine::step::{Gate, Observation, Readiness, Step, StepError};
 use lifeboat_engine::{Effect, Evidence, ReadContext, StepContext, Touch};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -142,6 +142,8 @@ impl Step for Command {
     const TYPE: &'static str = "command";
     const VERSION: u16 = 1;
     const EFFECT: Effect = Effect::Destroy;
+    /// Files of this machine, and secrets, which are such files or variables.
+    const GATE: Gate = Gate::Glances;
     type Intent = Intent;
     type Output = Finished;
 

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -18,7 +19,7 @@ use crate::mutants::{self, Mutant};
 use crate::next::millis;
 use crate::run::{DRILL, StepState, effect_of};
 use crate::sight::Sight;
-use crate::step::{Readiness, Step, StepError};
+use crate::step::{Gate, Readiness, Step, StepError};
 use lifeboat_runbooks::catalog::{DrillPolicy, Resources, Touch};
 use lifeboat_runbooks::names::{Effect, StepId};
 use lifeboat_runbooks::plan::PlanStep;
@@ -26,6 +27,9 @@ use lifeboat_store::Digest;
 
 /// Largest filled parameters, in bytes of JSON: they are journaled with the intent, and an entry must fit a record of the store.
 pub(super) const WITH_BYTES_MAX: usize = 256 * 1024;
+
+/// Longest time that an outcome waits for gates which only glance: a file system that does not answer must not keep it from the journal.
+const GLANCES_FOR_MAX: Duration = Duration::from_millis(5);
 
 enum Begin {
     Skip(String),
@@ -149,18 +153,50 @@ impl Executor {
 
     fn prepare(&mut self, step: &PlanStep, with: Value) -> Result<(), ExecutorError> {
         let call = self.new_call(step, Kind::Prepare, Arc::new(with));
-        // A step with nothing to look at shares its intent's commit with the outcome before it.
         let first = self.run.steps.get(&step.id).is_none_or(|record| record.attempts == 0);
-        if first && effect_of(step) == Effect::Read && call.step_type.prepares_nothing() {
-            let cx: ReadContext = call.read_context();
-            if let Some(Ok(Readiness::Ready { intent, evidence })) = at_once(call.step_type.prepare(&call.with, &cx)) {
-                let Call { with, attempt, .. } = call;
-                return self.start(step, attempt, Arc::unwrap_or_clone(with), intent, evidence);
+        match call.step_type.gate() {
+            // A step with nothing to look at shares its intent's commit with the outcome before it.
+            Gate::Nothing if first && effect_of(step) == Effect::Read => {
+                let cx: ReadContext = call.read_context();
+                if let Some(Ok(Readiness::Ready { intent, evidence })) = at_once(call.step_type.prepare(&call.with, &cx)) {
+                    let Call { with, attempt, .. } = call;
+                    return self.start(step, attempt, Arc::unwrap_or_clone(with), intent, evidence);
+                }
             }
+            Gate::Glances if first && !self.pending.is_empty() => {
+                self.occupy(&step.id);
+                self.glances.push(call);
+                return Ok(());
+            }
+            Gate::Nothing | Gate::Glances | Gate::Looks => {}
         }
         self.occupy(&step.id);
         self.calls.push(call);
         Ok(())
+    }
+
+    /// Asks gates that only glance, while the outcomes before them still wait for their commit: an intent that comes in time shares it.
+    /// One that does not is journaled when it comes, as that of a gate which looks.
+    pub(super) async fn glance(&mut self) -> Result<(), ExecutorError> {
+        let clock = Arc::clone(&self.ports.clock);
+        let mut over = pin!(clock.sleep(GLANCES_FOR_MAX));
+        let mut asked = Vec::new();
+        loop {
+            let calls = std::mem::take(&mut self.glances);
+            asked.extend(calls.into_iter().map(|call| self.launch_one(call)));
+            asked.retain(|task| self.of_task.contains_key(task));
+            if asked.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    self.ended(ended).await?;
+                    self.settle()?;
+                }
+                () = &mut over => return Ok(()),
+            }
+        }
     }
 
     /// Answers an inner step. It acts on nothing, so a small answer is journaled together with its beginning.

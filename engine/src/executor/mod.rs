@@ -104,6 +104,8 @@ pub struct Executor {
     replies: Vec<oneshot::Sender<Result<(), SteerError>>>,
     /// Calls that wait for the commit.
     calls: Vec<Call>,
+    /// Gates to be asked before the commit.
+    glances: Vec<Call>,
     busy: Busy,
     tasks: JoinSet<TaskEnd>,
     of_task: HashMap<Id, perform::UnderWay>,
@@ -165,6 +167,7 @@ impl Executor {
             pending: Vec::new(),
             replies: Vec::new(),
             calls: Vec::new(),
+            glances: Vec::new(),
             busy: Busy::new(),
             tasks: JoinSet::new(),
             of_task: HashMap::new(),
@@ -240,7 +243,13 @@ impl Executor {
     async fn drive_while_it_lasts(&mut self) -> Result<Pass, ExecutorError> {
         loop {
             let wake_at = loop {
-                let wake_at = self.settle()?;
+                let mut wake_at = self.settle()?;
+                if !self.glances.is_empty() {
+                    Box::pin(self.glance()).await?;
+                    wake_at = self.settle()?;
+                    // What came up too late to be waited for is asked after the commit.
+                    self.calls.append(&mut self.glances);
+                }
                 if mutants::is(Mutant::ActedBeforeIntent) {
                     self.launch()?;
                     tokio::task::yield_now().await;
@@ -374,11 +383,17 @@ impl Executor {
             return Err(ExecutorError::LeaseLost(self.run.id.clone()));
         }
         for call in std::mem::take(&mut self.calls) {
-            let (step, kind, purpose) = (call.step.clone(), call.kind(), call.purpose);
-            let task = self.tasks.spawn(perform::perform(Box::new(call)));
-            self.of_task.insert(task.id(), perform::UnderWay { step, kind, purpose, task });
+            self.launch_one(call);
         }
         Ok(())
+    }
+
+    fn launch_one(&mut self, call: Call) -> Id {
+        let (step, kind, purpose) = (call.step.clone(), call.kind(), call.purpose);
+        let task = self.tasks.spawn(perform::perform(Box::new(call)));
+        let id = task.id();
+        self.of_task.insert(id, perform::UnderWay { step, kind, purpose, task });
+        id
     }
 
     /// From here on a call of this step is under way. False where one was already.

@@ -238,8 +238,8 @@ impl StepType for Simulated {
         self.real.examine(with)
     }
 
-    fn prepares_nothing(&self) -> bool {
-        self.real.prepares_nothing()
+    fn gate(&self) -> crate::step::Gate {
+        self.real.gate()
     }
 
     fn measures(&self, output: &Value) -> Result<Vec<Measure>, String> {

@@ -14,7 +14,7 @@ use lifeboat_engine::run::StepState as S;
 use lifeboat_runbooks::plan::{OnFailure, Plan};
 use lifeboat_store::{Changes, Commit, Digest, Lease, LogHead, LogId, MemoryStore, OwnerId, Page, Record, Seq, Sharing, Store, StoreError};
 
-use crate::world::plans::{PlanWords, actor, approval, change, id, look, note, plan};
+use crate::world::plans::{PlanWords, actor, approval, change, id, look, note, plan, poke};
 use crate::world::stage::{Rest, RestWords, Stage, approve, nobody, on_stage, once};
 use crate::world::{Act, Back};
 
@@ -208,14 +208,15 @@ fn freezes_that_cannot_be_read_count_as_frozen_until_they_can_be() {
 /// The promise itself: a freeze that commits while an executor, on another machine as it were, commits an intent.
 #[test]
 fn an_intent_that_races_a_freeze_and_loses_is_not_committed_anywhere() {
-    for racing_step in ["a", "undo of a"] {
+    for racing_step in ["a", "a behind a gate that glances", "undo of a"] {
         on_stage(async |stage| {
             let undo = racing_step == "undo of a";
+            let racing = if racing_step == "a" { change("a") } else { poke("a") };
             stage.world.always("bad", Act::Hopeless);
             let store = Arc::new(Racing { memory: stage.memory.clone(), deaf: true, undo, ..Racing::default() });
             *store.stage.lock().unwrap() = Some(stage.clone());
             let steps =
-                if undo { vec![change("a"), change("bad").after(&["a"])] } else { vec![look("before"), change("a").after(&["before"])] };
+                if undo { vec![change("a"), change("bad").after(&["a"])] } else { vec![look("before"), racing.after(&["before"])] };
             let admitted = stage.admit(plan(steps).failing(OnFailure::Undo)).await;
             let name = admitted.run.id.clone();
             let (executor, handle) = Executor::new(stage.ports_on(store.clone()), stage.owner(), admitted.run, admitted.next);
@@ -231,6 +232,8 @@ fn an_intent_that_races_a_freeze_and_loses_is_not_committed_anywhere() {
                     })
                 };
                 assert!(!intents(stage.events(&name).await), "{racing_step}: an intent came after the freeze");
+                let before = stage.events(&name).await.iter().filter(|event| matches!(event, Event::StepSucceeded { .. })).count();
+                assert_eq!(before, 1, "{racing_step}: the outcome that shared its commit stays");
                 unfreeze(&stage, None).await;
             };
             let (rest, ()) = tokio::join!(stage.attend(executor, handle, &mut none, Duration::from_secs(3600)), thaw);

@@ -10,7 +10,7 @@ use lifeboat_store::FaultyStore;
 use serde_json::{Value, json};
 
 use crate::world::Act;
-use crate::world::plans::{Draft, change, id, look, note, plan};
+use crate::world::plans::{Draft, change, id, look, note, plan, poke};
 use crate::world::stage::{RestWords, nobody, on_stage};
 
 /// One entry a line, every kind of event at least once.
@@ -107,11 +107,12 @@ fn writes_of_a_chain(length: usize, make: fn(&str) -> Draft) -> u64 {
 }
 
 #[test]
-fn a_step_with_nothing_to_look_at_costs_one_commit_and_one_that_looks_two() {
+fn a_step_with_next_to_nothing_to_look_at_costs_one_commit_and_one_that_looks_two() {
     let (hundred, two_hundred) = (writes_of_a_chain(100, note), writes_of_a_chain(200, note));
     assert_eq!(two_hundred - hundred, 100);
     assert!(hundred <= 102, "{hundred} commits for 100 steps");
     assert_eq!(writes_of_a_chain(40, look) - writes_of_a_chain(20, look), 40);
+    assert_eq!(writes_of_a_chain(40, poke) - writes_of_a_chain(20, poke), 20, "a gate that only glances is waited for");
 }
 
 #[test]

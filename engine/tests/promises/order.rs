@@ -5,7 +5,7 @@ use lifeboat_engine::run::StepState as S;
 use lifeboat_runbooks::plan::OnFailure;
 use serde_json::json;
 
-use crate::world::plans::{PlanWords, approval, change, look, note, plan};
+use crate::world::plans::{PlanWords, approval, change, look, note, plan, poke};
 use crate::world::stage::{Rest, RestWords, cancel, deny, on_stage, once, resolve};
 use crate::world::{Act, Back, Gate, Sight};
 
@@ -155,6 +155,16 @@ fn a_gate_that_only_computes_cannot_take_the_executor_with_it() {
             assert_eq!(stage.world.times("b"), 1);
         });
     }
+}
+
+#[test]
+fn a_gate_that_only_glances_keeps_no_outcome_from_the_journal_for_long() {
+    on_stage(async |stage| {
+        stage.world.gates("b", &[Gate::Hang]);
+        let run = stage.run_and_kill(plan([change("a"), poke("b").after(&["a"])]), 10_000).await;
+        assert_eq!((stage.world.times("a"), stage.world.calls("prepare", "b")), (1, 1), "its gate was asked, and hangs");
+        assert_eq!((stage.state(&run, "a").await, stage.state(&run, "b").await), (S::Succeeded, S::Waiting));
+    });
 }
 
 #[test]

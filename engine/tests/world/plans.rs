@@ -14,7 +14,7 @@ use lifeboat_runbooks::{PlanRequest, Source};
 use lifeboat_store::Digest;
 use serde_json::{Value, json};
 
-use super::steps::{Change, FenceDb, Look, Note, PromoteDb, UpdateDns, VERSION};
+use super::steps::{Change, FenceDb, Look, Note, Poke, PromoteDb, UpdateDns, VERSION};
 
 pub(crate) fn id(text: &str) -> StepId {
     StepId::new(text).unwrap()
@@ -84,6 +84,11 @@ pub(crate) fn look(name: &str) -> Draft {
     draft(name, "look")
 }
 
+/// A step that changes the resource `db`, behind a gate that only glances.
+pub(crate) fn poke(name: &str) -> Draft {
+    draft(name, "poke").on("db")
+}
+
 /// A step whose gate looks at nothing.
 pub(crate) fn note(name: &str) -> Draft {
     draft(name, "note")
@@ -103,7 +108,7 @@ impl Draft {
     }
 
     pub(crate) fn on(self, resource: &str) -> Self {
-        let effect = if self.0.step_type == "change" { Effect::Change } else { Effect::Read };
+        let effect = if ["change", "poke"].contains(&self.0.step_type.as_str()) { Effect::Change } else { Effect::Read };
         let mut step = self.with("on", json!(resource));
         step.0.touches = vec![Touch { resource: resource.into(), effect }];
         step
@@ -265,7 +270,7 @@ pub(crate) fn planned(root: &str, children: &[(&str, &str)]) -> Plan {
 }
 
 pub(crate) fn registry() -> Registry {
-    Registry::new().with::<Change>().with::<Look>().with::<Note>().with::<FenceDb>().with::<PromoteDb>().with::<UpdateDns>()
+    Registry::new().with::<Change>().with::<Look>().with::<Note>().with::<Poke>().with::<FenceDb>().with::<PromoteDb>().with::<UpdateDns>()
 }
 
 /// A thing at an address.

@@ -145,6 +145,10 @@ parameters! {
     Look, "look", Effect::Read, Undoable::No, step::Gate::Looks
 }
 parameters! {
+    /// Changes a resource, behind a gate that only glances.
+    Poke, "poke", Effect::Change, Undoable::Yes, step::Gate::Glances
+}
+parameters! {
     /// Only computes.
     Note, "note", Effect::Read, Undoable::No, step::Gate::Nothing
 }

@@ -15,7 +15,7 @@ use crate::evidence::Evidence;
 use crate::measure::Measure;
 use crate::registry::{Registry, StepType};
 use crate::sim::world::World;
-use crate::step::{Observation, Readiness, StepError};
+use crate::step::{Gate, Observation, Readiness, StepError};
 use lifeboat_runbooks::catalog::{BadParameters, Examined, StepTypeInfo, Undoable};
 use lifeboat_runbooks::names::{Effect, StepId};
 use lifeboat_runbooks::plan::{Plan, PlanStep};
@@ -148,8 +148,8 @@ impl StepType for Simulated {
         Err(BadParameters { pointer: String::new(), message: "a simulated step type does not read parameters".into() })
     }
 
-    fn prepares_nothing(&self) -> bool {
-        false
+    fn gate(&self) -> Gate {
+        Gate::Looks
     }
 
     fn measures(&self, _: &Value) -> Result<Vec<Measure>, String> {

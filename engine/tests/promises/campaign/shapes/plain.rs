@@ -5,8 +5,8 @@ use serde_json::json;
 use lifeboat_engine::sim::nobody;
 
 use super::{Shape, calm, shape};
-use crate::world::Act;
-use crate::world::plans::{PlanWords, change, look, note, plan};
+use crate::world::{Act, Gate};
+use crate::world::plans::{PlanWords, change, look, note, plan, poke};
 
 pub(super) fn shapes() -> Vec<Shape> {
     let mut all = vec![
@@ -14,6 +14,19 @@ pub(super) fn shapes() -> Vec<Shape> {
         shape("one look", || plan([look("a")]), calm, nobody),
         shape("chain", || plan([look("a"), change("b").after(&["a"]), note("c").after(&["b"]), change("d").after(&["c"])]), calm, nobody),
         shape("chain of notes", || plan([note("a"), note("b").after(&["a"]), note("c").after(&["b"])]), calm, nobody),
+        shape("chain of pokes", || plan([poke("a"), poke("b").after(&["a"]), look("c").after(&["b"]), poke("d").after(&["c"])]), calm, nobody),
+        shape("pokes, frozen for a while", || plan([poke("a"), poke("b").after(&["a"]), poke("c").on("web").after(&["b"])]), calm, nobody)
+            .frozen(300, 90_000),
+        shape(
+            "pokes that fail and hang",
+            || plan([change("a"), poke("b").after(&["a"]).tries(3), poke("c").on("dns").after(&["a"]), note("d").after(&["b", "c"])]),
+            |world| {
+                world.gates("b", &[Gate::NotDone]);
+                world.always_gate("c", Gate::Hang);
+                world.acts("b", &[Act::LoseAnswer]);
+            },
+            nobody,
+        ),
         shape(
             "long chain",
             || {
