@@ -12,11 +12,17 @@ mod wiring;
 use std::process::ExitCode;
 
 use clap::Parser;
+use lifeboat_steps::clients::launchers;
 
 use args::{Arguments, Command};
 use exit::{Exit, Trouble};
 
 fn main() -> ExitCode {
+    // Before there is a second thread.
+    if let Some(ended) = launchers::entry(std::env::args_os()) {
+        return ended;
+    }
+    launchers::set_up("/proc/self/exe".into(), Vec::new());
     quiet_the_tree();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

@@ -215,8 +215,7 @@ fn an_intent_that_races_a_freeze_and_loses_is_not_committed_anywhere() {
             stage.world.always("bad", Act::Hopeless);
             let store = Arc::new(Racing { memory: stage.memory.clone(), deaf: true, undo, ..Racing::default() });
             *store.stage.lock().unwrap() = Some(stage.clone());
-            let steps =
-                if undo { vec![change("a"), change("bad").after(&["a"])] } else { vec![look("before"), racing.after(&["before"])] };
+            let steps = if undo { vec![change("a"), change("bad").after(&["a"])] } else { vec![look("before"), racing.after(&["before"])] };
             let admitted = stage.admit(plan(steps).failing(OnFailure::Undo)).await;
             let name = admitted.run.id.clone();
             let (executor, handle) = Executor::new(stage.ports_on(store.clone()), stage.owner(), admitted.run, admitted.next);

@@ -3,6 +3,7 @@
 pub mod aws;
 pub mod dns;
 pub mod http;
+pub mod launchers;
 pub mod postgres;
 pub mod process;
 pub mod tcp;

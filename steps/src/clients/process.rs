@@ -2,6 +2,7 @@
 //! them is left when time is up or the engine dies. What an exit code means is decided by the steps.
 
 use std::collections::BTreeMap;
+use std::io::{ErrorKind, PipeReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,15 +13,18 @@ use lifeboat_engine::secret::Secret;
 use lifeboat_engine::{Inventory, ReadContext, StepContext};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
+use super::launchers::{Heard, Launcher, Told};
 use crate::mutants::{self, Mutant};
 
 /// Most bytes of stdout, and of stderr, that are kept: the last ones, because programs say what went wrong at the end.
 pub const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 
-/// Kills a program when the thread that started it dies, with the engine or before. Part of util-linux on every Linux.
+/// Kills a program when the thread that started it dies, with the engine or before: the plain way, where no launcher can be had. Part of
+/// util-linux on every Linux.
 const WRAPPER: &str = "/usr/bin/setpriv";
 
 /// Marks every process of one step, whatever it becomes: environment is inherited, pids and groups can be left.
@@ -154,11 +158,51 @@ pub async fn look(cx: &ReadContext, launch: Launch<'_>) -> Result<Ran, NotStarte
 
 /// A child in its own process group. Dropped while it runs (the call was cut off), the whole group goes.
 struct Running {
-    child: Child,
+    child: Started,
     group: Option<Pid>,
+    stdout: Option<Listener>,
+    stderr: Option<Listener>,
+}
+
+enum Started {
+    /// By a launcher.
+    Launched(Launcher),
+    /// Through [`WRAPPER`], where there are no launchers.
+    Wrapped(Child),
+}
+
+/// How a child ended, as it is heard of.
+enum Ended {
+    Exit(i32),
+    Signal(i32),
+    /// It never was that program. Nothing happened.
+    NotStarted(String),
+    /// Nobody can tell any more; it was killed.
+    Lost,
 }
 
 impl Running {
+    async fn wait(&mut self) -> Ended {
+        match &mut self.child {
+            Started::Launched(launcher) => loop {
+                match launcher.hear().await {
+                    Heard::Exited(code) => return Ended::Exit(code),
+                    Heard::Signalled(signal) => return Ended::Signal(signal),
+                    Heard::NotStarted(why) => return Ended::NotStarted(why),
+                    Heard::Lost => return Ended::Lost,
+                    Heard::Begins => {}
+                }
+            },
+            Started::Wrapped(child) => match child.wait().await {
+                Ok(status) => match (status.code(), std::os::unix::process::ExitStatusExt::signal(&status)) {
+                    (Some(code), _) => Ended::Exit(code),
+                    (None, signal) => Ended::Signal(signal.unwrap_or(0)),
+                },
+                Err(_) => Ended::Lost,
+            },
+        }
+    }
+
     fn signal(&self, signal: Signal) {
         if let Some(group) = self.group {
             // The leader is not reaped yet, so the number cannot belong to another group. A group that is gone is as wished.
@@ -176,59 +220,96 @@ impl Drop for Running {
 async fn run(cx: &ReadContext, launch: Launch<'_>, mark: &str) -> Result<Ran, NotStarted> {
     let not_started = |why: String| NotStarted { program: launch.program.path.display().to_string(), why };
     let folder = if cx.inventory.folder.as_os_str().is_empty() { Path::new("/") } else { &cx.inventory.folder };
-    let mut command = Command::new(WRAPPER);
-    command.args(["--pdeathsig", "KILL", "--"]).arg(&launch.program.path).args(launch.args);
-    command
-        .env_clear()
-        .envs(&launch.env)
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("LC_ALL", "C.UTF-8");
-    command.envs(launch.secret_env.iter().map(|(name, secret)| (name, secret.reveal())));
-    command.env("LIFEBOAT_RUN", cx.run.to_string()).env("LIFEBOAT_STEP", cx.step.as_str()).env(MARK, mark);
-    command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-    let child = command.spawn().map_err(|error| not_started(format!("{error} (started through {WRAPPER})")))?;
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    let mut running = Running { child, group };
-    let stdout = running.child.stdout.take().map(Listener::new);
-    let stderr = running.child.stderr.take().map(Listener::new);
+    let run = cx.run.to_string();
+    let given = launch.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let mut env: BTreeMap<&str, &str> = given.collect();
+    env.extend([("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LC_ALL", "C.UTF-8")]);
+    env.extend(launch.secret_env.iter().map(|(name, secret)| (name.as_str(), secret.reveal())));
+    env.extend([("LIFEBOAT_RUN", run.as_str()), ("LIFEBOAT_STEP", cx.step.as_str()), (MARK, mark)]);
+    let told = Told { program: &launch.program.path, folder, args: launch.args, env: &env };
 
     // Told to end a little before the deadline, so that a program that can clean up does.
     let limit = cx.time_left().saturating_sub(MARGIN);
     let grace = (limit / 10).min(GRACE_MAX);
-    let mut end = tokio::time::timeout(limit.saturating_sub(grace), running.child.wait()).await.ok();
+    let ends_at = tokio::time::Instant::now() + limit.saturating_sub(grace);
+    let mut running = match tokio::time::timeout_at(ends_at, begin(told)).await {
+        Ok(begun) => begun.map_err(not_started)?,
+        Err(_) => return Err(not_started("no launcher took it before its time was up".into())),
+    };
+    let mut end = tokio::time::timeout_at(ends_at, running.wait()).await.ok();
     let mut time_up = false;
     if end.is_none() {
         time_up = true;
         running.signal(Signal::TERM);
-        end = tokio::time::timeout(grace, running.child.wait()).await.ok();
+        end = tokio::time::timeout(grace, running.wait()).await.ok();
         // A leader that heeds TERM may leave children behind; they carry the mark.
         running.signal(Signal::KILL);
     }
-    let status = match end {
-        Some(status) => status,
-        None => running.child.wait().await,
+    let end = match end {
+        Some(end) => end,
+        None => running.wait().await,
     };
     running.group = None;
-    if time_up {
+    if time_up || matches!(end, Ended::Lost) {
         sweep(cx, mark).await;
     }
-    let end = match status {
-        Ok(_) if time_up => End::TimeUp,
-        Ok(status) => match (status.code(), std::os::unix::process::ExitStatusExt::signal(&status)) {
-            (Some(code), _) => End::Exit(code),
-            (None, signal) => End::Signal(signal.unwrap_or(0)),
-        },
-        Err(_) => End::TimeUp,
+    let end = match end {
+        Ended::NotStarted(why) => return Err(not_started(why)),
+        Ended::Exit(_) | Ended::Signal(_) | Ended::Lost if time_up => End::TimeUp,
+        Ended::Exit(code) => End::Exit(code),
+        Ended::Signal(signal) => End::Signal(signal),
+        Ended::Lost => End::Signal(Signal::KILL.as_raw()),
     };
     let secrets: Vec<&str> = launch.secret_env.values().map(Secret::reveal).collect();
     let mut ran = Ran { end, stdout: Said::default(), stderr: Said::default() };
-    if let Some(stdout) = stdout {
+    if let Some(stdout) = running.stdout.take() {
         ran.stdout = stdout.said(&secrets).await;
     }
-    if let Some(stderr) = stderr {
+    if let Some(stderr) = running.stderr.take() {
         ran.stderr = stderr.said(&secrets).await;
     }
     Ok(ran)
+}
+
+/// Launchers that may die before they begin; then the plain way is taken.
+const LAUNCHERS_MAX: u32 = 3;
+
+/// Starts the program. An error means that nothing happened.
+async fn begin(told: Told<'_>) -> Result<Running, String> {
+    for _ in 0..LAUNCHERS_MAX {
+        let Some(mut launcher) = Launcher::take().await else { break };
+        let pipes = std::io::pipe().and_then(|stdout| Ok((stdout, std::io::pipe()?)));
+        let ((stdout, stdout_end), (stderr, stderr_end)) = pipes.map_err(|error| error.to_string())?;
+        let pid = launcher.pid();
+        let hear = |pipe: PipeReader| pipe::Receiver::from_owned_fd(pipe.into()).map(Listener::new).map_err(|error| error.to_string());
+        let (stdout, stderr) = (Some(hear(stdout)?), Some(hear(stderr)?));
+        // A letter that did not go out began nothing, and neither did a launcher that died over it.
+        let posted = launcher.become_program(told, stdout_end.into(), stderr_end.into()).await;
+        let mut running = Running { child: Started::Launched(launcher), group: Some(pid), stdout, stderr };
+        let Started::Launched(launcher) = &mut running.child else { break };
+        match posted {
+            Ok(()) => match launcher.hear().await {
+                Heard::Begins => return Ok(running),
+                Heard::NotStarted(why) => return Err(why),
+                Heard::Exited(_) | Heard::Signalled(_) | Heard::Lost => {}
+            },
+            Err(error) if error.kind() == ErrorKind::Other => return Err(error.to_string()),
+            Err(_) => {}
+        }
+        // The nursery may be gone, and with it the warrant that the number is still this launcher's.
+        running.group = None;
+    }
+    wrapped(told)
+}
+
+fn wrapped(told: Told<'_>) -> Result<Running, String> {
+    let mut command = Command::new(WRAPPER);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(told.program).args(told.args).env_clear().envs(told.env).current_dir(told.folder);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+    let mut child = command.spawn().map_err(|error| format!("{error} (started through {WRAPPER})"))?;
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let (stdout, stderr) = (child.stdout.take().map(Listener::new), child.stderr.take().map(Listener::new));
+    Ok(Running { child: Started::Wrapped(child), group, stdout, stderr })
 }
 
 /// Kept back from the deadline, to tell what happened before the caller is cut off.

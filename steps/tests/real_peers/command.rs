@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lifeboat_engine::step::{Observation, Step, StepError};
 use lifeboat_engine::{Effect, Touch};
+use lifeboat_steps::clients::launchers;
 use lifeboat_steps::command::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -24,6 +25,7 @@ struct Workshop {
 
 impl Workshop {
     fn new() -> Self {
+        with_launchers();
         Self { folder: TempDir::new().unwrap(), allowed: Vec::new() }
     }
 
@@ -361,32 +363,212 @@ async fn a_program_that_only_reads_may_be_tried_again() {
     assert!(matches!(step.observe(&intent, &stage.read()).await, Ok(Observation::NotDone)));
 }
 
-/// Started by the test below in a process of its own, which is then killed.
+/// Programs are started as in the product, this test program being the one with the hidden entry.
+fn with_launchers() {
+    let entry = ["--ignored", "--exact", "command::where_launchers_come_from"].map(str::to_owned);
+    launchers::set_up(std::env::current_exe().unwrap(), entry.to_vec());
+}
+
+#[test]
+#[ignore = "is the process that other tests have their launchers from"]
+fn where_launchers_come_from() {
+    use std::os::fd::AsFd as _;
+    let Some(engine) = std::env::args().skip_while(|word| word != "__launchers").nth(1) else { return };
+    let engine = rustix::process::Pid::from_raw(engine.parse().unwrap()).unwrap();
+    launchers::tend(std::io::stdin().as_fd(), engine).unwrap();
+}
+
+/// The processes whose parent this is.
+fn children(parent: i32) -> Vec<i32> {
+    let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let parent_of = |pid: &i32| -> Option<i32> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    pids.filter(|pid| parent_of(pid) == Some(parent)).collect()
+}
+
+/// The process that makes an engine's launchers.
+fn nursery(engine: u32) -> i32 {
+    let engine = i32::try_from(engine).unwrap();
+    let found = look_until(SOON, || children(engine).into_iter().find(|child| running("__launchers").contains(child)));
+    found.unwrap_or_else(|| panic!("{engine} has none"))
+}
+
+fn send(pid: i32, signal: rustix::process::Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
 #[tokio::test]
-#[ignore = "is the engine that another test kills"]
+async fn a_program_that_cannot_be_started_did_nothing() {
+    let mut shop = Workshop::new();
+    let broken = shop.script("broken", "");
+    std::fs::write(&broken, "#!/nowhere/shell\n").unwrap();
+    let stage = shop.stage();
+    let step = command(json!({ "program": broken }));
+    let ended = step.execute(&ready(&step, &stage).await, &stage.act()).await;
+    let Err(StepError::NotDone { why, .. }) = ended else { panic!("{ended:?}") };
+    assert!(why.contains("could not be started") && why.contains("No such file"), "{why}");
+}
+
+#[tokio::test]
+async fn a_launcher_that_was_killed_while_it_waited_costs_nothing() {
+    let mut shop = Workshop::new();
+    let trace = shop.path("trace");
+    let act = shop.script("act", &format!("echo ran >> {}", trace.display()));
+    let stage = shop.stage();
+    let step = command(json!({ "program": act }));
+    let intent = ready(&step, &stage).await;
+    step.execute(&intent, &stage.act()).await.unwrap();
+    let nursery = nursery(std::process::id());
+    let waiting = look_until(SOON, || Some(children(nursery)).filter(|children| !children.is_empty())).unwrap();
+    waiting.iter().for_each(|pid| send(*pid, rustix::process::Signal::KILL));
+    step.execute(&intent, &stage.act()).await.unwrap();
+    assert_eq!(std::fs::read_to_string(&trace).unwrap(), "ran\nran\n");
+}
+
+#[tokio::test]
+async fn with_the_nursery_its_programs_die_and_the_next_program_gets_another() {
+    let mut shop = Workshop::new();
+    let sleeps = shop.script("sleeps", &format!("/usr/bin/sleep {} & /usr/bin/sleep {}", long(6), long(6)));
+    let quick = shop.script("quick", "echo here");
+    let stage = shop.stage();
+    let step = command(json!({ "program": sleeps }));
+    let intent = ready(&step, &stage).await;
+    let act = stage.act();
+    let own = std::process::id();
+    let killer = tokio::task::spawn_blocking(move || {
+        look_until(SOON, || (running(&long(6)).len() == 2).then_some(())).unwrap();
+        send(nursery(own), rustix::process::Signal::KILL);
+    });
+    let ended = step.execute(&intent, &act).await;
+    killer.await.unwrap();
+    assert!(matches!(&ended, Err(StepError::Unknown { why }) if why.contains("signal 9")), "{ended:?}");
+    assert_eq!(running(&long(6)), Vec::<i32>::new());
+    let step = command(json!({ "program": quick }));
+    assert_eq!(step.execute(&ready(&step, &stage).await, &stage.act()).await.unwrap().stdout, "here\n");
+}
+
+#[tokio::test]
+async fn programs_side_by_side_get_a_launcher_each_and_none_is_left_when_nobody_wants_one() {
+    let mut shop = Workshop::new();
+    let meet = shop.path("meet");
+    std::fs::create_dir(&meet).unwrap();
+    // None ends before all are there.
+    let all =
+        format!(": > {0}/$1; while [ $(/usr/bin/ls {0} | /usr/bin/wc -l) -lt 20 ]; do /usr/bin/sleep 0.05; done; echo $1", meet.display());
+    let act = shop.script("act", &all);
+    let stage = shop.stage();
+    let runs = (0..20).map(|number| {
+        let (act, stage) = (act.clone(), stage.clone());
+        tokio::spawn(async move {
+            let step = command(json!({ "program": act, "args": [number.to_string()] }));
+            step.execute(&ready(&step, &stage).await, &stage.act()).await.unwrap().stdout
+        })
+    });
+    for (number, run) in runs.collect::<Vec<_>>().into_iter().enumerate() {
+        assert_eq!(run.await.unwrap(), format!("{number}\n"));
+    }
+    let nursery = nursery(std::process::id());
+    let left = look_until(SOON, || (!running("__launchers").contains(&nursery)).then_some(()));
+    assert!(left.is_some(), "it is still there, with {:?}", children(nursery));
+}
+
+#[tokio::test]
+async fn a_secret_is_on_no_command_line_while_the_program_runs() {
+    let mut shop = Workshop::new();
+    let sleeps = shop.script("sleeps", &format!("test \"$TOKEN\" = correct-horse-battery && exec /usr/bin/sleep {}", long(7)));
+    std::fs::write(shop.path("token"), "correct-horse-battery\n").unwrap();
+    let stage = shop.stage();
+    let step = command(json!({ "program": sleeps, "secret_env": { "TOKEN": "file:token" } }));
+    let (intent, act) = (ready(&step, &stage).await, stage.act());
+    let found = tokio::select! {
+        ended = step.execute(&intent, &act) => panic!("{ended:?}"),
+        found = tokio::task::spawn_blocking(|| {
+            look_until(SOON, || (!running(&long(7)).is_empty()).then_some(())).unwrap();
+            running("correct-horse-battery")
+        }) => found.unwrap(),
+    };
+    assert_eq!(found, Vec::<i32>::new());
+}
+
+/// Started by the tests below in a process of its own, which is then killed.
+#[tokio::test]
+#[ignore = "is the engine that other tests kill"]
 #[expect(clippy::disallowed_methods, reason = "the folder is handed over by the test that starts this one")]
 async fn an_engine_to_be_killed() {
     let Ok(folder) = std::env::var("LIFEBOAT_TEST_FOLDER") else { return };
+    if std::env::var("LIFEBOAT_TEST_PLAIN").is_err() {
+        with_launchers();
+    }
     let program = Path::new(&folder).join("long");
     let stage = Stage::new(json!({ "lifeboat": "v1", "policies": { "programs": [program] } }), Path::new(&folder));
     let step = command(json!({ "program": program }));
     let _ = step.execute(&ready(&step, &stage).await, &stage.act()).await;
 }
 
-#[test]
-fn a_program_dies_with_the_engine() {
-    let mut shop = Workshop::new();
-    shop.script("long", &format!("exec /usr/bin/sleep {}", long(5)));
-    let mut engine = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "command::an_engine_to_be_killed"])
-        .env("LIFEBOAT_TEST_FOLDER", shop.path(""))
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let started = look_until(SOON, || (!running(&long(5)).is_empty()).then_some(()));
+/// An engine in which the script `long` runs, once so many processes with this word are there.
+fn engine_with(shop: &Workshop, word: &str, processes: usize, plain: Option<&str>) -> std::process::Child {
+    let mut engine = std::process::Command::new(std::env::current_exe().unwrap());
+    engine.args(["--ignored", "--exact", "command::an_engine_to_be_killed"]).env("LIFEBOAT_TEST_FOLDER", shop.path(""));
+    engine.envs(plain.map(|plain| ("LIFEBOAT_TEST_PLAIN", plain))).stdout(std::process::Stdio::null());
+    let mut engine = engine.spawn().unwrap();
+    if look_until(SOON, || (running(word).len() == processes).then_some(())).is_none() {
+        engine.kill().unwrap();
+        panic!("the program was not started");
+    }
+    engine
+}
+
+fn kill(mut engine: std::process::Child) {
     engine.kill().unwrap();
     engine.wait().unwrap();
-    assert!(started.is_some(), "the program was not started");
-    let gone = look_until(SOON, || running(&long(5)).is_empty().then_some(()));
-    assert!(gone.is_some(), "{:?} still run", running(&long(5)));
+}
+
+#[test]
+fn a_program_dies_with_the_engine() {
+    for plain in [None, Some("yes")] {
+        let mut shop = Workshop::new();
+        shop.script("long", &format!("exec /usr/bin/sleep {}", long(5)));
+        let engine = engine_with(&shop, &long(5), 1, plain);
+        kill(engine);
+        let gone = look_until(SOON, || running(&long(5)).is_empty().then_some(()));
+        assert!(gone.is_some(), "{plain:?}: {:?} still run", running(&long(5)));
+    }
+}
+
+#[test]
+fn a_program_dies_when_its_engine_and_the_nursery_are_killed_at_once() {
+    let mut shop = Workshop::new();
+    shop.script("long", &format!("exec /usr/bin/sleep {}", long(9)));
+    let engine = engine_with(&shop, &long(9), 1, None);
+    let nursery = nursery(engine.id());
+    // Neither may have time to see the other die.
+    send(i32::try_from(engine.id()).unwrap(), rustix::process::Signal::STOP);
+    send(nursery, rustix::process::Signal::KILL);
+    kill(engine);
+    let gone = look_until(SOON, || running(&long(9)).is_empty().then_some(()));
+    assert!(gone.is_some(), "{:?} still run", running(&long(9)));
+}
+
+#[test]
+fn with_the_engine_die_a_programs_children_its_launchers_and_where_they_come_from() {
+    for stopped in [None, Some(rustix::process::Signal::STOP)] {
+        let mut shop = Workshop::new();
+        shop.script("long", &format!("trap '' TERM HUP; /usr/bin/sleep {} & /usr/bin/sleep {}; wait", long(8), long(8)));
+        let engine = engine_with(&shop, &long(8), 2, None);
+        let nursery = nursery(engine.id());
+        let launchers = look_until(SOON, || Some(children(nursery)).filter(|children| children.len() == 2)).unwrap();
+        stopped.iter().for_each(|signal| send(nursery, *signal));
+        kill(engine);
+        let left = || [&launchers[..], &[nursery], &running(&long(8))].concat().into_iter().filter(is_there).collect::<Vec<i32>>();
+        let gone = look_until(SOON, || left().is_empty().then_some(()));
+        assert!(gone.is_some(), "{stopped:?}: {:?} are left", left());
+    }
+}
+
+/// Whether a process is there, and is not only waiting for its parent to hear of its end.
+fn is_there(pid: &i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z")))
 }

@@ -5,8 +5,8 @@ use serde_json::json;
 use lifeboat_engine::sim::nobody;
 
 use super::{Shape, calm, shape};
-use crate::world::{Act, Gate};
 use crate::world::plans::{PlanWords, change, look, note, plan, poke};
+use crate::world::{Act, Gate};
 
 pub(super) fn shapes() -> Vec<Shape> {
     let mut all = vec![
@@ -14,7 +14,12 @@ pub(super) fn shapes() -> Vec<Shape> {
         shape("one look", || plan([look("a")]), calm, nobody),
         shape("chain", || plan([look("a"), change("b").after(&["a"]), note("c").after(&["b"]), change("d").after(&["c"])]), calm, nobody),
         shape("chain of notes", || plan([note("a"), note("b").after(&["a"]), note("c").after(&["b"])]), calm, nobody),
-        shape("chain of pokes", || plan([poke("a"), poke("b").after(&["a"]), look("c").after(&["b"]), poke("d").after(&["c"])]), calm, nobody),
+        shape(
+            "chain of pokes",
+            || plan([poke("a"), poke("b").after(&["a"]), look("c").after(&["b"]), poke("d").after(&["c"])]),
+            calm,
+            nobody,
+        ),
         shape("pokes, frozen for a while", || plan([poke("a"), poke("b").after(&["a"]), poke("c").on("web").after(&["b"])]), calm, nobody)
             .frozen(300, 90_000),
         shape(
