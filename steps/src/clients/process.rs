@@ -17,7 +17,7 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use super::launchers::{Heard, Launcher, Told};
+use super::launchers::{self, Heard, Launcher, Told};
 use crate::mutants::{self, Mutant};
 
 /// Most bytes of stdout, and of stderr, that are kept: the last ones, because programs say what went wrong at the end.
@@ -281,11 +281,14 @@ async fn begin(told: Told<'_>) -> Result<Running, String> {
         let pipes = std::io::pipe().and_then(|stdout| Ok((stdout, std::io::pipe()?)));
         let ((stdout, stdout_end), (stderr, stderr_end)) = pipes.map_err(|error| error.to_string())?;
         let pid = launcher.pid();
-        let hear = |pipe: PipeReader| pipe::Receiver::from_owned_fd(pipe.into()).map(Listener::new).map_err(|error| error.to_string());
-        let (stdout, stderr) = (Some(hear(stdout)?), Some(hear(stderr)?));
+        let open = |pipe: PipeReader| pipe::Receiver::from_owned_fd(pipe.into()).map_err(|error| error.to_string());
+        let (stdout, stderr) = (open(stdout)?, open(stderr)?);
         // A letter that did not go out began nothing, and neither did a launcher that died over it.
         let posted = launcher.become_program(told, stdout_end.into(), stderr_end.into()).await;
-        let mut running = Running { child: Started::Launched(launcher), group: Some(pid), stdout, stderr };
+        // The program is on its way while its output is not yet listened to, and while the next launcher is made.
+        let mut running = Running { child: Started::Launched(launcher), group: Some(pid), stdout: None, stderr: None };
+        (running.stdout, running.stderr) = (Some(Listener::new(stdout)), Some(Listener::new(stderr)));
+        launchers::order();
         let Started::Launched(launcher) = &mut running.child else { break };
         match posted {
             Ok(()) => match launcher.hear().await {

@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 
 use letter::Letter;
 pub use nursery::{entry, tend};
+pub(super) use stock::order;
 pub use stock::set_up;
 
 /// On a launcher's wire: what follows may have happened.

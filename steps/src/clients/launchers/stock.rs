@@ -84,11 +84,20 @@ pub(super) async fn take() -> Option<Ready> {
             }
         }
     };
-    // One order that is still unread is enough: whoever reads it looks at the whole shelf.
-    let _ = stock.orders.try_send(());
     match taken {
         Ok(ready) => Some(ready),
-        Err(coming) => coming.await.ok(),
+        Err(coming) => {
+            order();
+            coming.await.ok()
+        }
+    }
+}
+
+/// Has the shelf filled up again. Left to whoever took a launcher, so that its program is not kept waiting by the making of the next.
+pub(in crate::clients) fn order() {
+    if let Some(Some(stock)) = STOCK.get() {
+        // One order that is still unread is enough: whoever reads it looks at the whole shelf.
+        let _ = stock.orders.try_send(());
     }
 }
 
