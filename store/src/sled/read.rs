@@ -200,14 +200,21 @@ fn from_part(
             Ok(vec![(at, Framed { kind: Kind::Carry, chain, record })])
         }
         Part::Records { first, chain: after, records, .. } | Part::RecordsAgain { first, chain: after, records, .. } => {
-            let mut chain = match last {
-                Some((at, framed)) if at.0 + 1 == place.0 => framed.chain,
-                Some(_) | None => before(source, log, head, place)?.unwrap_or_else(|| chain_start(log)),
+            // Chains are known where a part ends alone, so they are computed from the part's first record that still counts: what a log was
+            // cut before is gone.
+            let (begin, mut chain) = match last {
+                Some((at, framed)) if at.0 + 1 == place.0 => (place, framed.chain),
+                Some(_) | None => {
+                    let begin = if place > head.first { first.max(Seq(head.first.0 + 1)).min(place) } else { place };
+                    (begin, before(source, log, head, begin)?.unwrap_or_else(|| chain_start(log)))
+                }
             };
             let mut found = Vec::with_capacity(records.len());
-            for (at, record) in (first.0..).map(Seq).zip(records).filter(|(at, _)| *at >= place) {
+            for (at, record) in (first.0..).map(Seq).zip(records).filter(|(at, _)| *at >= begin) {
                 chain = chain_after(&chain, &record);
-                found.push((at, Framed { kind: Kind::Appended, chain, record }));
+                if at >= place {
+                    found.push((at, Framed { kind: Kind::Appended, chain, record }));
+                }
             }
             if chain != after && !mutants::is(Mutant::ChainUnchecked) {
                 let what = format!("the records of log {log} from {} on do not follow from those before: the chain breaks here", place.0);

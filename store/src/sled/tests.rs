@@ -308,3 +308,34 @@ async fn of_a_part_that_was_cut_only_what_is_behind_the_cut_lives_wherever_the_c
         assert_eq!(store.shared.still_living(&moved).unwrap(), living.map(Seq), "cut before {before}");
     }
 }
+
+/// Records behind each other in one commit are one part, whose chain is stored at its end alone. Whoever reads one of them must not go
+/// back record by record.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn one_record_of_a_large_commit_is_read_from_anywhere_in_it() {
+    const RECORDS: u64 = 30_000;
+    let mut subject = on_disk(1);
+    let store = subject.open().await;
+    let record = |n: u64| Record(format!("record {n}").into_bytes());
+    let commit = |from: u64, to: u64| Commit { expect: Vec::new(), append: vec![(log(), (from..to).map(record).collect())] };
+    store.commit(commit(0, 3)).await.unwrap();
+    store.commit(commit(3, RECORDS)).await.unwrap();
+    let mut chains = vec![chain_start(&log())];
+    for n in 0..RECORDS {
+        chains.push(chain_after(&chains[n as usize], &record(n)));
+    }
+    let look = async |store: &Arc<dyn Store>, places: &[u64]| {
+        for place in places.iter().copied() {
+            let page = store.read(&log(), Seq(place), NonZeroU32::MIN).await.unwrap();
+            assert_eq!((page.records, page.chain), (vec![(Seq(place), record(place))], chains[place as usize + 1]), "place {place}");
+        }
+    };
+    look(&store, &[0, 1, 2, 3, 4, 5, RECORDS / 2, RECORDS - 2, RECORDS - 1]).await;
+    // Cut in its middle: what was before is gone, and what follows hangs on the carry alone.
+    let cut = RECORDS / 2;
+    store.truncate(&log(), Seq(cut + 1), record(cut)).await.unwrap();
+    look(&store, &[cut, cut + 1, cut + 2, RECORDS - 1]).await;
+    drop(store);
+    let store = subject.open().await;
+    look(&store, &[cut, cut + 1, cut + 2, RECORDS - 1]).await;
+}
