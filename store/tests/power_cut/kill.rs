@@ -55,7 +55,13 @@ fn every_acknowledged_deed_survives_kill_9_and_the_folder_is_free_at_once() {
 pub(crate) fn start(job: &Job) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "the_recorded_process"]).env(WRITER, job.words());
-    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    let said = std::fs::File::create(said_by(job)).unwrap();
+    command.stdout(Stdio::null()).stderr(said).spawn().unwrap()
+}
+
+/// Where a writer that fails says why.
+fn said_by(job: &Job) -> std::path::PathBuf {
+    job.notes.with_extension("said")
 }
 
 pub(crate) fn wait_for_notes(job: &Job, writer: &mut Child, lines: usize) {
@@ -63,7 +69,9 @@ pub(crate) fn wait_for_notes(job: &Job, writer: &mut Child, lines: usize) {
         if std::fs::read_to_string(&job.notes).is_ok_and(|notes| notes.lines().count() >= lines) {
             return;
         }
-        assert!(writer.try_wait().unwrap().is_none(), "the writer ended by itself");
+        if let Some(status) = writer.try_wait().unwrap() {
+            panic!("the writer ended by itself ({status}): {}", std::fs::read_to_string(said_by(job)).unwrap_or_default());
+        }
         std::thread::sleep(PAUSE);
     }
     panic!("the writer did not get going");

@@ -21,6 +21,9 @@ const STOP_LOOKS: u32 = 10_000_000;
 /// Room of the file system, in mebibytes.
 const IMAGE_MEBIBYTES: u64 = 320;
 
+/// Rounds on one image. Each leaves what it wrote to the next, so that an image fills up and takes longer and longer to judge.
+const ROUNDS_OF_AN_IMAGE: u64 = 50;
+
 #[test]
 #[ignore = "mounts loop devices, so it needs root; `cargo xtask torture power-cut` runs it"]
 fn a_copy_of_a_live_file_system_holds_everything_acknowledged() {
@@ -28,13 +31,15 @@ fn a_copy_of_a_live_file_system_holds_everything_acknowledged() {
     let mut chance = Chance::new(crate::seed());
     let place = tempfile::tempdir().unwrap();
     let mut image = place.path().join("0.img");
-    do_or_die(Command::new("truncate").arg("-s").arg(format!("{IMAGE_MEBIBYTES}M")).arg(&image));
     let kind = crate::file_system();
-    do_or_die(Command::new(format!("mkfs.{kind}")).args(if kind == "ext4" { ["-q", "-F"] } else { ["-q", "-f"] }).arg(&image));
     let mut settled = Settled::default();
     let mut acknowledged = 0;
     let rounds = crate::rounds_asked().unwrap_or(ROUNDS);
     for round in 0..rounds {
+        if round % ROUNDS_OF_AN_IMAGE == 0 {
+            make_image(&kind, &image);
+            settled = Settled::default();
+        }
         let copy = place.path().join(format!("{}.img", round + 1));
         let mounted = Mount::of(&kind, &image, place.path().join("live"));
         let job = Job {
@@ -69,6 +74,15 @@ fn a_copy_of_a_live_file_system_holds_everything_acknowledged() {
     }
     eprintln!("live images of {kind}: {rounds} rounds, {acknowledged} deeds acknowledged before the cuts, none lost");
     assert!(acknowledged > rounds as usize, "too little was acknowledged: {acknowledged}");
+}
+
+/// Puts an empty file system in the place of whatever is there.
+fn make_image(kind: &str, image: &Path) {
+    if image.exists() {
+        std::fs::remove_file(image).unwrap();
+    }
+    do_or_die(Command::new("truncate").arg("-s").arg(format!("{IMAGE_MEBIBYTES}M")).arg(image));
+    do_or_die(Command::new(format!("mkfs.{kind}")).args(if kind == "ext4" { ["-q", "-F"] } else { ["-q", "-f"] }).arg(image));
 }
 
 /// Stops a process and waits until each of its threads stands still: what they did until then is in the notes, and no more follows.
