@@ -246,7 +246,7 @@ impl Desk {
     pub(crate) async fn find(&self, name: Option<&str>) -> Result<RunId, Trouble> {
         let Some(name) = name else {
             let newest = self.page(PageOf { limit: NEWEST, before: None }).await?;
-            return newest.runs.last().map(|run| run.run.clone()).ok_or_else(|| Trouble::usage("there are no runs yet"));
+            return newest.runs.last().map(|run| run.run.clone()).ok_or_else(|| self.missing(Trouble::usage("there are no runs yet")));
         };
         // One that cannot be read is found as well: what is wrong with it is then told.
         let names = self.names().await?;
@@ -257,8 +257,16 @@ impl Desk {
                     .help(
                         "`lifeboat store import FILE --data ANOTHER` brings it back to a data folder of its own, where it can be looked at",
                     )),
-                None => Err(trouble),
+                None => Err(self.missing(trouble)),
             },
+        }
+    }
+
+    /// A run that is not there: in a damaged folder it may be among what is lost.
+    fn missing(&self, trouble: Trouble) -> Trouble {
+        match self {
+            Self::Here { found: Found::InPart, .. } => trouble.ending(Exit::Engine),
+            Self::Here { found: Found::Whole, .. } | Self::There { .. } => trouble,
         }
     }
 

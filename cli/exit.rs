@@ -48,6 +48,11 @@ impl Trouble {
         Self { exit: Exit::Engine, what: what.into(), help: None }
     }
 
+    /// The same with another exit code.
+    pub(crate) fn ending(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
     /// An error with its causes.
     pub(crate) fn from_error(exit: Exit, error: &dyn std::error::Error) -> Self {
         let mut what = error.to_string();

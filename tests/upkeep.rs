@@ -215,6 +215,7 @@ fn a_damaged_folder_can_be_looked_at_and_what_is_whole_be_saved_and_nothing_in_i
     assert!([&early, &open, &late].iter().all(|run| listed.stdout.contains(run.as_str())), "{}", listed.stdout);
     desk.lifeboat(&["status", &open]).expect(5);
     desk.lifeboat(&["report", &late]).expect(5);
+    desk.lifeboat(&["status", "no-such-run"]).expect(5);
     for act in [&["resume", "--no-wait"][..], &["cancel", &open], &["watch", &open], &["run", &slow], &["store", "export"]] {
         desk.lifeboat(act).expect(5).says(&["keep a copy of the folder"]);
     }

@@ -18,7 +18,9 @@ use crate::clients::process::{self, End, Launch, Program, Ran};
 /// Runs a program with a list of arguments. There is no shell: nothing in an argument is ever interpreted.
 ///
 /// Only programs that the inventory lists under `policies.programs` are started, in an environment that holds what is given
-/// here and nothing else, in the inventory's folder. When time is up, or Lifeboat ends, the program and all it started are killed.
+/// here and nothing else, in the inventory's folder. When time is up, the program and all it started are killed; when Lifeboat dies, the
+/// program and its process group. What left the group by then is found by its environment and stopped when the run is resumed;
+/// what also emptied its environment is not found.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Command {

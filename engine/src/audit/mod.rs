@@ -96,6 +96,14 @@ pub struct Auditor {
 /// How the last event of a run is written.
 const RUN_ENDED: &[u8] = b"\"run_ended\"";
 
+/// When an id that carries its time (UUID version 7) was made.
+fn made_at(id: &str) -> Option<Timestamp> {
+    let digits: String = id.chars().filter(|c| *c != '-').collect();
+    let version = digits.get(12..13)?;
+    let millis = i64::from_str_radix(digits.get(..12)?, 16).ok()?;
+    (digits.len() == 32 && version == "7").then(|| Timestamp::from_millisecond(millis).ok())?
+}
+
 /// A log that was heard, or is being heard.
 #[derive(Debug)]
 struct Heard {
@@ -204,7 +212,9 @@ impl Auditor {
         let about_nothing = self.claims.is_empty();
         self.judge_store(extent, &mut audit);
         audit.checkpoints = self.claims.len();
-        self.since = self.claims.since();
+        // A store gets its id with its first checkpoint, so that whoever takes the first lines away moves nothing.
+        let named = self.store.as_deref().and_then(made_at);
+        self.since = self.claims.since().into_iter().chain(named).min();
         audit.findings.extend(self.claims.contradictions());
         for heard in std::mem::take(&mut self.logs) {
             if is_witnessed(&heard.log) {

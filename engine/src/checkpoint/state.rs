@@ -138,6 +138,11 @@ impl State {
     }
 
     /// This log is signed no more.
+    /// Whether a log is known not to be what was signed.
+    pub(super) fn is_refused(&self, log: &LogId) -> bool {
+        self.refused.contains(log)
+    }
+
     pub(super) fn refuse(&mut self, log: &LogId) {
         self.waiting.remove(log);
         self.refused.insert(log.clone());

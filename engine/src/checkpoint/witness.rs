@@ -136,6 +136,20 @@ impl Witness {
         planned.collect()
     }
 
+    /// A run whose journal is not what was signed had perhaps gone further, or elsewhere: nobody goes on with it as if it had not.
+    fn refuse_what_was_changed(&self, commit: &Commit) -> Result<(), StoreError> {
+        let board = self.shared.board();
+        match commit.append.iter().find(|(log, _)| super::run_of(log).is_some() && board.state.is_refused(log)) {
+            None => Ok(()),
+            Some((log, _)) => Err(StoreError::Damaged {
+                folder: format!("log {log}"),
+                what: "it is not what was signed, so it may have gone further than it says, and nothing goes on with it; look at the servers, \
+                       and at `lifeboat audit verify`. Without `policies.checkpoints` in the inventory it can be gone on with all the same"
+                    .into(),
+            }),
+        }
+    }
+
     async fn note(&self, planned: Vec<Planned>) {
         for Planned { log, entries, weight, stand } in planned {
             let stand = match stand {
@@ -321,6 +335,7 @@ impl Store for Witness {
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
+        self.refuse_what_was_changed(&commit)?;
         let planned = self.plan(&commit);
         self.inner.commit(commit).await?;
         self.note(planned).await;

@@ -11,11 +11,11 @@ use std::time::Duration;
 use lifeboat_engine::audit::{Audit, Auditor, Cause, Claims, Extent};
 use lifeboat_engine::checkpoint::key::{PublicKey, SigningKey};
 use lifeboat_engine::checkpoint::sink::{FileSink, Sink};
-use lifeboat_engine::checkpoint::{Signed, Tell, Timing, Witness};
+use lifeboat_engine::checkpoint::{Checkpoint, Signed, Tell, Timing, Witness};
 use lifeboat_engine::clock::{Clock, SystemClock};
 use lifeboat_engine::journal::{Entry, Event, Outcome};
 use lifeboat_store::export::{Reader, write};
-use lifeboat_store::{Commit, LogHead, LogId, MemoryStore, Record, Seen, Seq, Store, Walk, chain_after, chain_start};
+use lifeboat_store::{Commit, LogHead, LogId, MemoryStore, Record, Seen, Seq, Store, StoreError, Walk, chain_after, chain_start};
 
 const ENTRIES: u64 = 1000;
 
@@ -309,6 +309,35 @@ fn a_run_whose_end_nobody_signed_for_is_a_finding() {
     assert_eq!(findings("1999-01-01T00:00:00Z"), []);
 }
 
+#[test]
+fn taking_away_the_lines_of_the_first_runs_is_a_finding_because_the_store_knows_since_when_it_is_signed_for() {
+    let key = SigningKey::generate().unwrap();
+    let ended = Entry {
+        format: 1,
+        at: "2026-06-01T00:00:00Z".parse().unwrap(),
+        owner: "x".into(),
+        event: Event::RunEnded { outcome: Outcome::Succeeded, why: "all done".into() },
+    };
+    // Of 2026-01-01, and one that carries no time.
+    for (id, found) in [("019b76da-a800-7000-8000-000000000000", 1), ("store-1", 0)] {
+        let findings = block_on(async {
+            let store = MemoryStore::new();
+            let id_record = Record(format!("{{\"id\":\"{id}\"}}").into_bytes());
+            let append = vec![
+                (LogId::new("store").unwrap(), vec![id_record]),
+                (LogId::new("run/first").unwrap(), vec![Record(ended.encode().unwrap())]),
+                (log(), vec![entry(0)]),
+            ];
+            store.commit(Commit { expect: Vec::new(), append }).await.unwrap();
+            let page = store.read(&log(), Seq(0), NonZeroU32::MIN).await.unwrap();
+            let at = "2026-07-01T00:00:00Z".parse().unwrap();
+            let later = Checkpoint { store: id.into(), log: log(), next: Seq(1), chain: page.chain, at }.sign(&key).to_line();
+            audit(&store, Claims::read(later.as_bytes(), &key.public()).unwrap()).await.findings
+        });
+        assert_eq!(findings.len(), found, "{findings:?}");
+    }
+}
+
 /// A sink that fails as often as it is told to.
 #[derive(Debug)]
 struct Failing {
@@ -380,7 +409,7 @@ fn a_sink_that_never_works_is_told_at_the_end_and_the_next_process_makes_up_for_
 }
 
 #[test]
-fn a_journal_that_is_not_what_was_signed_is_signed_no_more() {
+fn a_journal_that_is_not_what_was_signed_is_signed_no_more_and_nobody_goes_on_with_its_run() {
     let sample = Sample::new();
     let file = sample.place.path().join("checkpoints");
     let before = std::fs::read_to_string(&file).unwrap();
@@ -394,9 +423,15 @@ fn a_journal_that_is_not_what_was_signed_is_signed_no_more() {
         let store = witness(&store, SigningKey::generate().unwrap(), Box::new(FileSink::new(&file)), &told).await;
         assert!(told.all()[0].contains("is not what was signed"), "{:?}", told.all());
         assert!(store.notices()[0].contains("audit verify"), "{:?}", store.notices());
-        go_on(&store, ENTRIES + BEHIND, 200).await;
+        // Nobody goes on with a run that may have gone further; everything else goes on.
+        let at = Seq(ENTRIES + BEHIND);
+        let refused = store.commit(Commit { expect: vec![(log(), at)], append: vec![(log(), vec![entry(at.0)])] }).await;
+        assert!(matches!(&refused, Err(StoreError::Damaged { what, .. }) if what.contains("may have gone further")), "{refused:?}");
+        let other = LogId::new("run/b").unwrap();
+        store.commit(Commit { expect: vec![(other.clone(), Seq(0))], append: vec![(other, vec![entry(0)])] }).await.unwrap();
         drop(store);
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+        let lines = std::fs::read_to_string(&file).unwrap();
+        assert!(lines.starts_with(&before) && !lines[before.len()..].contains("run/a"), "{lines}");
     });
 }
 

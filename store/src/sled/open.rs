@@ -292,7 +292,7 @@ fn settle_replacement(folder: &Folder) -> Result<(), StoreError> {
 pub(super) fn lost(found: Tip, acknowledged: Tip) -> String {
     format!(
         "the store ends at group {} but had acknowledged group {}: its end was cut off or an older copy was put in its place; \
-         restore it, or remove the file tip to accept the loss",
+         restore it; whoever removes the file tip accepts the loss, and a run that had gone further may then do again what it did",
         found.groups, acknowledged.groups
     )
 }
