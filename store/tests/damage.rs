@@ -369,7 +369,7 @@ async fn an_older_copy_put_in_place_is_noticed_until_a_person_accepts_it() {
     fs::remove_dir_all(newer.data().join("segments")).unwrap();
     copy_folder(&older.data().join("segments"), &newer.data().join("segments"));
     let refusal = open(&newer.data()).unwrap_err().to_string();
-    assert!(refusal.contains("group 240") && refusal.contains("group 241") && refusal.contains("remove the file tip"), "{refusal}");
+    assert!(refusal.contains("group 240") && refusal.contains("group 241") && refusal.contains("removes the file tip"), "{refusal}");
     fs::remove_file(newer.data().join("tip")).unwrap();
     assert_eq!(read(&newer.data()).await.unwrap(), older.content);
 }

@@ -22,6 +22,8 @@ pub const REGIONS: [&str; 3] = [PRIMARY, "us-west-2", "eu-west-1"];
 pub const DATABASE: &str = "orders";
 /// How long a server may take to accept connections, or replicas to stream. A bound for a busy machine, not a wait.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long a standby may take to follow another upstream. On an idle cluster it was seen to take 1 to 45 seconds.
+const UPSTREAM_WITHIN: Duration = Duration::from_secs(240);
 /// Where Debian keeps the binaries.
 const BINARIES: &str = "/usr/lib/postgresql/15/bin";
 
@@ -225,7 +227,7 @@ impl Node {
             upstream.ip(),
             upstream.port()
         );
-        self.wait_until(&wanted, "1")
+        self.wait_for(&wanted, "1", UPSTREAM_WITHIN)
     }
 
     /// Asks until the answer is `answer`, at most a bounded time.
@@ -233,8 +235,12 @@ impl Node {
     /// # Errors
     /// The last answer, when the time is over.
     pub fn wait_until(&self, sql: &str, answer: &str) -> Result<()> {
+        self.wait_for(sql, answer, READY_WITHIN)
+    }
+
+    fn wait_for(&self, sql: &str, answer: &str, within: Duration) -> Result<()> {
         let mut last = Ok(String::new());
-        let found = look_until(READY_WITHIN, || {
+        let found = look_until(within, || {
             last = self.psql("postgres", sql);
             last.as_deref().is_ok_and(|last| last == answer).then_some(())
         });
