@@ -69,8 +69,7 @@ fn a_promotion_that_could_harm_is_refused_while_the_primary_lives() {
     sql(WEST, "select pg_wal_replay_resume()");
 
     // A replica of a replica.
-    let upstream = stage.lab.node(WEST).socket();
-    stage.lab.node(EUROPE).stream_from(upstream).unwrap_or_else(|error| panic!("{error}"));
+    stage.lab.node(EUROPE).cascade_from(stage.lab.node(WEST)).unwrap_or_else(|error| panic!("{error}"));
     let words = ["run", &run, "--no-wait", "--input", "to=eu-west-1"];
     refused(&stage, &words, &["eu-west-1 is a cascading replica", "promote us-west-2"]);
 

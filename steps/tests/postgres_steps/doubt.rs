@@ -153,7 +153,7 @@ async fn settings_that_would_make_commits_hang_are_reset_and_told() {
     let mut rig = Rig::start();
     let west = rig.lab.node(WEST);
     // One of two synchronous replicas will be there, so only a commit that gives up shows the other's absence.
-    rig.lab.node(EUROPE).stream_from(west.socket()).unwrap();
+    rig.lab.node(EUROPE).cascade_from(west).unwrap();
     west.psql("postgres", "alter system set synchronous_standby_names = 'FIRST 2 (\"eu-west-1\", ghost)'").unwrap();
     west.psql("postgres", "alter system set default_transaction_read_only = on").unwrap();
     west.psql("postgres", "select pg_reload_conf()").unwrap();
@@ -171,8 +171,7 @@ async fn a_commit_that_hangs_on_a_silent_synchronous_replica_is_freed() {
     let (step, intent) = ready(&mut rig).await;
     step.execute(&intent, &rig.act("promote")).await.unwrap();
     let (west, europe) = (rig.lab.node(WEST), rig.lab.node(EUROPE));
-    west.psql("postgres", "select pg_create_physical_replication_slot('eu_west_1')").unwrap();
-    europe.stream_from(west.socket()).unwrap();
+    europe.cascade_from(west).unwrap();
     west.psql("postgres", "alter system set synchronous_standby_names = '\"eu-west-1\"'").unwrap();
     west.psql("postgres", "select pg_reload_conf()").unwrap();
     west.wait_until("select sync_state from pg_stat_replication where application_name = 'eu-west-1'", "sync").unwrap();

@@ -140,7 +140,7 @@ async fn a_replica_that_is_not_simply_replaying_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_of_a_replica_is_refused() {
     let mut rig = Rig::start();
-    rig.lab.node(EUROPE).stream_from(rig.lab.node(WEST).socket()).unwrap();
+    rig.lab.node(EUROPE).cascade_from(rig.lab.node(WEST)).unwrap();
     rig.lab.node(PRIMARY).kill_group().unwrap();
     rig.run::<FenceDb>("fence", fence(PRIMARY)).await;
     let (why, _) = rig.refusal::<PromoteDb>("promote", promote(EUROPE)).await;

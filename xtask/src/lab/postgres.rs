@@ -22,8 +22,6 @@ pub const REGIONS: [&str; 3] = [PRIMARY, "us-west-2", "eu-west-1"];
 pub const DATABASE: &str = "orders";
 /// How long a server may take to accept connections, or replicas to stream. A bound for a busy machine, not a wait.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// How long a standby may take to follow another upstream. On an idle cluster it was seen to take 1 to 45 seconds.
-const UPSTREAM_WITHIN: Duration = Duration::from_secs(240);
 /// Where Debian keeps the binaries.
 const BINARIES: &str = "/usr/lib/postgresql/15/bin";
 
@@ -227,7 +225,16 @@ impl Node {
             upstream.ip(),
             upstream.port()
         );
-        self.wait_for(&wanted, "1", UPSTREAM_WITHIN)
+        self.wait_until(&wanted, "1")
+    }
+
+    /// Follows a node that was made as a standby. The slots of the lab stand on the primary alone, so this one gets one where it goes.
+    ///
+    /// # Errors
+    /// Where the slot cannot be made, or it does not stream from there within a bounded time.
+    pub fn cascade_from(&self, upstream: &Self) -> Result<()> {
+        upstream.psql("postgres", &format!("select pg_create_physical_replication_slot('{}');", slot(&self.name)))?;
+        self.stream_from(upstream.socket())
     }
 
     /// Asks until the answer is `answer`, at most a bounded time.
@@ -235,16 +242,14 @@ impl Node {
     /// # Errors
     /// The last answer, when the time is over.
     pub fn wait_until(&self, sql: &str, answer: &str) -> Result<()> {
-        self.wait_for(sql, answer, READY_WITHIN)
-    }
-
-    fn wait_for(&self, sql: &str, answer: &str, within: Duration) -> Result<()> {
         let mut last = Ok(String::new());
-        let found = look_until(within, || {
+        let found = look_until(READY_WITHIN, || {
             last = self.psql("postgres", sql);
             last.as_deref().is_ok_and(|last| last == answer).then_some(())
         });
-        found.ok_or_else(|| Trouble::new(format!("{}: waited for {answer:?} of {sql:?}, last answer {last:?}", self.name)))
+        found.ok_or_else(|| {
+            Trouble::new(format!("{}: waited for {answer:?} of {sql:?}, last answer {last:?}\n{}", self.name, process::end_of(&self.log)))
+        })
     }
 
     fn server(&self) -> MutexGuard<'_, Option<Server>> {
@@ -402,6 +407,11 @@ pub(crate) fn wait_ready(server: &mut Server, data: &Path, log: &Path) -> Result
     }
 }
 
+/// The name of a node's replication slot.
+pub(crate) fn slot(region: &str) -> String {
+    region.replace('-', "_")
+}
+
 fn conninfo(region: &str, upstream: (Ipv4Addr, u16)) -> String {
     let (host, port) = upstream;
     let password = template::password("replicator");
@@ -423,7 +433,7 @@ pub(crate) fn write_wiring(data: &Path, account: Account, wiring: &Wiring) -> Re
          primary_conninfo = '{conninfo}'\nprimary_slot_name = '{slot}'\nwal_retrieve_retry_interval = 200ms\n",
         wal = wal.display(),
         conninfo = conninfo(region, *upstream),
-        slot = if region == PRIMARY { String::new() } else { region.replace('-', "_") },
+        slot = if region == PRIMARY { String::new() } else { slot(region) },
     );
     let file = data.join("lab.conf");
     fs::write(&file, text).doing(|| format!("write {}", file.display()))?;

@@ -133,7 +133,7 @@ fn create_roles(template: &Path, wiring: &Wiring) -> Result<()> {
         script.push_str(&format!("alter role {role} password '{}';\n", password(role)));
     }
     for slot in REGIONS.into_iter().filter(|region| *region != PRIMARY) {
-        let slot = slot.replace('-', "_");
+        let slot = super::postgres::slot(slot);
         script.push_str(&format!("select pg_create_physical_replication_slot('{slot}', true);\n"));
     }
     fs::write(&roles, script).doing(|| "write roles.sql".to_owned())?;
